@@ -1,0 +1,549 @@
+"""Where a pod goes on a machine: the one allocator, at admission and on the node.
+
+:func:`offer` looks at a ledger and an intent and answers with a Placement or a Misfit; it changes nothing. Committing the
+placement to the ledger is the caller's step, so that "would it fit" is the real code without its last step.
+
+A pod is one *unit* (scope ``pod``), or one unit for each eligible container and one for the rest (scope ``container``).
+Each unit goes where it leaves the least room behind, so that the largest holes stay large:
+
+1. NUMA nodes that hold the whole unit by themselves: the tightest of them, lowest id first.
+2. Else, and if the policy allows, the fewest NUMA nodes that hold it together, of those the closest to each other.
+   ``restricted`` accepts that only when the empty machine would need as many.
+3. Within the NUMA nodes whole cores, and whole uncore caches where that costs nothing (:mod:`shared.cores`).
+
+Every step is a total order over integers: the same ledger and intent give the same CPUs on every machine. The work is
+polynomial in NUMA nodes (pairs are tried exactly, larger sets grown from each node), where the Topology Manager
+enumerates subsets and stops at eight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from shared import cores
+from shared.cpuset import EMPTY, CpuSet
+from shared.demand import PlacementClass
+from shared.intent import Intent, Part
+from shared.ledger import Book, Layout, Ledger, Site
+from shared.placement import Account, Misfit, Placement
+from shared.policy import Isolation, Scope, Smt, TopologyPolicy
+from shared.quantity import spoken
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What has to stay together."""
+
+    cpus: int
+    """Whole CPUs to own; 0 for a bound pod."""
+    bound_cpu: int
+    """Millicores of the node shared pool; 0 for an exclusive pod."""
+    memory: int
+    pages: Mapping[int, int] = field(default_factory=dict)
+    """Huge page size in bytes to pages."""
+    devices: Mapping[str, int] = field(default_factory=dict)
+    full_cores: bool = True
+    name: str = ""
+    """The container that owns the CPUs, in scope ``container``; empty for a pod or its shared rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What one NUMA node could give a unit now."""
+
+    site: Site
+    cpu: int
+    """CPUs of an exclusive unit, millicores of a bound one."""
+    left: int
+    """The same measure, of everything that is free here, before the unit takes its part."""
+    memory: int | None
+    pages: Mapping[int, int]
+    devices: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """Where one unit goes."""
+
+    sites: tuple[Site, ...]
+    cpus: int
+    """The unit's own CPUs as a bit mask."""
+    accounts: tuple[Account, ...]
+
+
+def offer(ledger: Ledger, pod: str, intent: Intent) -> Placement | Misfit:
+    """The place for a pod, or the reason why there is none. Nothing changes."""
+    if intent.placement is PlacementClass.NONE:
+        nodes = ledger.layout.machine.numa_nodes
+        return Placement(pod, intent, (), tuple(n.id for n in nodes if n.memory != 0 and n.cpus), EMPTY, {}, ())
+    stays: list[tuple[Unit, Stay]] = []
+    view = ledger
+    for unit in units(intent):
+        stay = _seat(view, unit, intent)
+        if isinstance(stay, Misfit):
+            return replace(stay, pod=pod)
+        stays.append((unit, stay))
+        view = _with(view, stay)
+    return _placement(view.layout, pod, intent, stays)
+
+
+def units(intent: Intent) -> tuple[Unit, ...]:
+    """What of a pod has to stay together, the largest first."""
+    full_cores = intent.placing.smt is Smt.FULL_CORES
+    pages = _pages(intent.hugepages)
+    if intent.placement is PlacementClass.BOUND:
+        return (Unit(0, intent.cpu, intent.memory, pages, intent.devices),)
+    owners = [part for part in intent.parts if part.slice]
+    if intent.placing.scope is Scope.POD or not owners:
+        return (Unit(intent.bubble, 0, intent.memory, pages, intent.devices, full_cores),)
+    return _container_units(intent, owners, full_cores)
+
+
+def _container_units(intent: Intent, owners: Sequence[Part], full_cores: bool) -> tuple[Unit, ...]:
+    """One unit for each owner; the shared rest is one more, or rides with the largest when it needs no CPU."""
+    singles = [
+        Unit(part.slice, 0, part.memory, _pages(part.hugepages), {}, full_cores, part.name)
+        for part in sorted(owners, key=lambda part: -part.slice)
+    ]
+    memory = max(0, intent.memory - sum(part.memory for part in owners))
+    pages = dict(_pages(intent.hugepages))
+    for unit in singles:
+        for size, count in unit.pages.items():
+            pages[size] = max(0, pages.get(size, 0) - count)
+    first = singles[0]
+    if intent.pool:
+        rest = Unit(intent.pool, 0, memory, {s: n for s, n in pages.items() if n}, {}, full_cores)
+        return (replace(first, devices=intent.devices), *singles[1:], rest)
+    pages = {size: pages.get(size, 0) + first.pages.get(size, 0) for size in {*pages, *first.pages}}
+    return (replace(first, memory=first.memory + memory, pages=pages, devices=intent.devices), *singles[1:])
+
+
+def _pages(hugepages: Mapping[int, int]) -> Mapping[int, int]:
+    return {size: -(-amount // size) for size, amount in hugepages.items()}
+
+
+# One unit.
+
+
+def _seat(ledger: Ledger, unit: Unit, intent: Intent) -> Stay | Misfit:
+    rooms: list[Room] = []
+    for free in _sources(ledger, intent.placing.isolation):
+        rooms = [room for site in ledger.layout.with_cpus if (room := _room(ledger, site, unit, free))]
+        single = _tightest(rooms, unit)
+        if single is not None:
+            return _settle(ledger, unit, (single,), free)
+    policy = intent.placing.policy
+    if policy is TopologyPolicy.SINGLE_NUMA_NODE:
+        return _misfit(ledger, unit, rooms)
+    chosen = _span(ledger, unit, rooms)
+    if chosen is None:
+        return _misfit(ledger, unit, rooms, together=True)
+    if policy is TopologyPolicy.RESTRICTED and len(chosen) > fewest(ledger.layout, unit):
+        return _misfit(ledger, unit, rooms)
+    return _settle(ledger, unit, chosen, ledger.free)
+
+
+def _sources(ledger: Ledger, isolation: Isolation) -> Iterator[int]:
+    """Where CPUs may come from. Isolated CPUs serve only those who asked for them: without load balancing, threads that
+    do not pin themselves would all stay on one CPU (Documentation/admin-guide/cgroup-v2.rst, cpuset partitions)."""
+    if isolation is Isolation.ISOLATED and ledger.isolated:
+        yield ledger.isolated
+    yield ledger.free
+
+
+def _room(ledger: Ledger, site: Site, unit: Unit, free: int) -> Room | None:
+    """What a NUMA node could give; None for one that has no CPU for the unit at all."""
+    book = ledger.books[site.place]
+    here = free & site.cpus
+    count = here.bit_count()
+    if unit.cpus:
+        # The node shared pool keeps what the bound pods here ask for, and one CPU of the machine.
+        spare = count
+        if free is ledger.free:
+            spare = min(count - -(-book.bound_cpu // 1000), ledger.free.bit_count() - 1)
+        cpu = _exclusive_room(site, here, spare, unit.full_cores)
+        left = count
+    else:
+        cpu = left = count * 1000 - book.bound_cpu
+    if count == 0 or (unit.cpus and cpu <= 0):
+        return None
+    if len(site.domain) == 1:
+        held = ledger.books[site.domain[0]]
+        return Room(site, cpu, left, held.memory, held.pages, book.devices)
+    memory, pages = _held([ledger.books[place] for place in site.domain])
+    return Room(site, cpu, left, memory, pages, book.devices)
+
+
+def _exclusive_room(site: Site, here: int, spare: int, full_cores: bool) -> int:
+    if not full_cores:
+        return spare
+    whole = cores.whole_cores(site.groups, here).bit_count()
+    room = min(whole, spare)
+    return room - room % site.width if site.width else room
+
+
+def _held(books: Sequence[Book]) -> tuple[int | None, Mapping[int, int]]:
+    """Memory and huge pages of several NUMA nodes together."""
+    memory: int | None = 0
+    pages: dict[int, int] = {}
+    for book in books:
+        memory = None if memory is None or book.memory is None else memory + book.memory
+        for size, count in book.pages.items():
+            pages[size] = pages.get(size, 0) + count
+    return memory, pages
+
+
+def _tightest(rooms: Sequence[Room], unit: Unit) -> Room | None:
+    """Of the NUMA nodes that hold the unit: no device wasted, then the least CPU left, then the least memory left."""
+    best: Room | None = None
+    best_key: tuple[int, int, int] | None = None
+    for room in rooms:
+        if not _holds(room, unit):
+            continue
+        wasted = sum(count for name, count in room.devices.items() if name not in unit.devices)
+        key = (wasted, room.left, room.memory or 0)
+        if best_key is None or key < best_key:
+            best, best_key = room, key
+    return best
+
+
+def _holds(room: Room, unit: Unit) -> bool:
+    if room.cpu < (_cost(room.site, unit) if unit.cpus else unit.bound_cpu):
+        return False
+    if room.memory is not None and room.memory < unit.memory:
+        return False
+    if any(room.pages.get(size, 0) < count for size, count in unit.pages.items()):
+        return False
+    return all(room.devices.get(name, count) >= count for name, count in unit.devices.items())
+
+
+def _cost(site: Site, unit: Unit) -> int:
+    """CPUs that a unit takes on a NUMA node: with full cores, up to the last core's end."""
+    if not unit.full_cores or not site.width:
+        return unit.cpus
+    return -(-unit.cpus // site.width) * site.width
+
+
+# Several NUMA nodes.
+
+
+def fewest(layout: Layout, unit: Unit) -> int:
+    """How many NUMA nodes the empty machine needs for a unit; 0 when it cannot hold it at all."""
+    empty = Ledger(layout, layout.pool, layout.isolated, layout.books)
+    rooms = [room for site in layout.with_cpus if (room := _room(empty, site, unit, empty.free))]
+    if _tightest(rooms, unit) is not None:
+        return 1
+    return len(_span(empty, unit, rooms) or ())
+
+
+def _span(ledger: Ledger, unit: Unit, rooms: Sequence[Room]) -> tuple[Room, ...] | None:
+    """The fewest NUMA nodes that hold a unit together; of those the closest, then the tightest, then the lowest."""
+    by_place = {room.site.place: room for room in rooms}
+    best: tuple[Room, ...] | None = None
+    best_key: tuple[int, int, int, tuple[int, ...]] | None = None
+    for chosen in _sets(ledger, unit, rooms, by_place):
+        key = _span_key(ledger, chosen)
+        if best_key is None or key < best_key:
+            best, best_key = chosen, key
+    return best
+
+
+def _sets(
+    ledger: Ledger, unit: Unit, rooms: Sequence[Room], by_place: Mapping[int, Room]
+) -> Iterator[tuple[Room, ...]]:
+    """Sets of NUMA nodes that hold the unit: every pair, or, when no pair does, sets grown from each node."""
+    found = False
+    most = sorted((room.cpu for room in rooms), reverse=True)
+    if sum(most[:2]) >= _need(unit):
+        for index, a in enumerate(rooms):
+            for b in rooms[index + 1 :]:
+                if a.cpu + b.cpu >= _need(unit) and _together(ledger, (a, b), unit):
+                    found = True
+                    yield a, b
+    if found:
+        return
+    roomiest = sorted(rooms, key=lambda room: (-room.cpu, -(room.memory or 0), room.site.id))
+    for seed in rooms:
+        near = [by_place[place] for place in seed.site.nearest if place in by_place]
+        for order in (near, [seed, *(room for room in roomiest if room is not seed)]):
+            grown = _grow(ledger, unit, order)
+            if grown:
+                yield grown
+
+
+def _grow(ledger: Ledger, unit: Unit, order: Sequence[Room]) -> tuple[Room, ...] | None:
+    """Add NUMA nodes in the given order until they hold the unit, then drop those that turned out to be needless."""
+    cpu = 0
+    for count, room in enumerate(order, start=1):
+        cpu += room.cpu
+        if cpu >= _need(unit) and _together(ledger, order[:count], unit):
+            chosen = list(order[:count])
+            for extra in list(reversed(chosen)):
+                rest = [other for other in chosen if other is not extra]
+                if rest and _together(ledger, rest, unit):
+                    chosen = rest
+            return tuple(sorted(chosen, key=lambda other: other.site.place))
+    return None
+
+
+def _need(unit: Unit) -> int:
+    return unit.cpus or unit.bound_cpu
+
+
+def _together(ledger: Ledger, rooms: Sequence[Room], unit: Unit) -> bool:
+    if sum(room.cpu for room in rooms) < _need(unit):
+        return False
+    if unit.cpus:
+        cost = unit.cpus + (_overshoot(rooms, unit) if unit.full_cores else 0)
+        if sum(room.cpu for room in rooms) < cost or ledger.free.bit_count() - cost < 1:
+            return False
+    places = sorted({place for room in rooms for place in room.site.domain})
+    memory, pages = _held([ledger.books[place] for place in places])
+    if memory is not None and memory < unit.memory:
+        return False
+    if any(pages.get(size, 0) < count for size, count in unit.pages.items()):
+        return False
+    known = ledger.layout.machine.known_devices
+    return all(
+        sum(room.devices.get(name, 0) for room in rooms) >= count
+        for name, count in unit.devices.items()
+        if name in known
+    )
+
+
+def _overshoot(rooms: Sequence[Room], unit: Unit) -> int:
+    """CPUs that the last core may add: every other core is used to its end."""
+    width = max(room.site.width for room in rooms) or ledger_width(rooms)
+    return -unit.cpus % width
+
+
+def ledger_width(rooms: Sequence[Room]) -> int:
+    """The widest core of NUMA nodes whose cores differ."""
+    return max(core.bit_count() for room in rooms for group in room.site.groups for core in group)
+
+
+def _span_key(ledger: Ledger, rooms: Sequence[Room]) -> tuple[int, int, int, tuple[int, ...]]:
+    distances = ledger.layout.machine.distances
+    places = tuple(room.site.place for room in rooms)
+    far = sum(distances[a][b] for a in places for b in places if a != b)
+    return len(rooms), far, sum(room.left for room in rooms), places
+
+
+# Settling: from NUMA nodes to CPUs and accounts.
+
+
+def _settle(ledger: Ledger, unit: Unit, rooms: Sequence[Room], free: int) -> Stay | Misfit:
+    taken: dict[int, int] = {}
+    need = unit.cpus
+    order = sorted(rooms, key=lambda room: (-room.cpu, room.site.place)) if len(rooms) > 1 else rooms
+    for room in order:
+        part = min(need, room.cpu)
+        mask = cores.take(room.site.groups, free & room.site.cpus, part, unit.full_cores) if part else 0
+        taken[room.site.place] = mask
+        need -= mask.bit_count()
+    cpus = sum(taken.values())
+    if need > 0 or (unit.cpus and not ledger.free & ~cpus):
+        return _misfit(ledger, unit, rooms, together=len(rooms) > 1)
+    return Stay(tuple(room.site for room in rooms), cpus, _accounts(ledger, unit, order, taken))
+
+
+def _accounts(
+    ledger: Ledger, unit: Unit, rooms: Sequence[Room], taken: Mapping[int, int]
+) -> tuple[Account, ...]:
+    """Spread what is not CPU over the NUMA nodes: memory by the CPUs taken, then wherever it fits."""
+    machine = ledger.layout.machine
+    if len(rooms) == 1 and rooms[0].site.domain == (rooms[0].site.place,):
+        known = {name: count for name, count in unit.devices.items() if name in machine.known_devices}
+        return (Account(rooms[0].site.id, unit.bound_cpu, unit.memory, unit.pages, known),)
+    holders = sorted({place for room in rooms for place in room.site.domain})
+    memory = _spread(unit.memory, [ledger.books[place].memory for place in holders], _weights(rooms, taken, holders))
+    pages = {
+        size: _spread(count, [ledger.books[place].pages.get(size, 0) for place in holders])
+        for size, count in unit.pages.items()
+    }
+    bound = _spread(unit.bound_cpu, [room.cpu for room in rooms])
+    devices = {
+        name: _spread(count, [room.devices.get(name, 0) for room in rooms])
+        for name, count in unit.devices.items()
+        if name in machine.known_devices
+    }
+    found: dict[int, Account] = {}
+    for index, room in enumerate(rooms):
+        given = {name: spread[index] for name, spread in devices.items() if spread[index]}
+        found[room.site.place] = Account(room.site.id, bound[index], 0, {}, given)
+    for index, place in enumerate(holders):
+        account = found.get(place, Account(machine.numa_nodes[place].id))
+        kept = {size: spread[index] for size, spread in pages.items() if spread[index]}
+        found[place] = replace(account, memory=memory[index], pages=kept)
+    return tuple(found[place] for place in sorted(found))
+
+
+def _weights(rooms: Sequence[Room], taken: Mapping[int, int], holders: Sequence[int]) -> list[int]:
+    """How many of the unit's CPUs are nearest to each memory node."""
+    weights = dict.fromkeys(holders, 0)
+    for room in rooms:
+        for place in room.site.domain:
+            weights[place] += taken[room.site.place].bit_count()
+    return list(weights.values())
+
+
+def _spread(amount: int, rooms: Sequence[int | None], weights: Sequence[int] = ()) -> list[int]:
+    """Split an amount by weight, no part beyond its room (None: boundless), the rest in order."""
+    total = sum(weights)
+    parts = [_capped(amount * weight // total, room) for weight, room in zip(weights, rooms, strict=True)] if total else []
+    parts = parts or [0] * len(rooms)
+    owed = amount - sum(parts)
+    for index, room in enumerate(rooms):
+        more = owed if room is None else min(owed, room - parts[index])
+        parts[index] += more
+        owed -= more
+    return parts
+
+
+def _capped(amount: int, room: int | None) -> int:
+    return amount if room is None else min(amount, room)
+
+
+def _with(ledger: Ledger, stay: Stay) -> Ledger:
+    """The ledger after one unit of a pod, for the units after it."""
+    booked = Placement("", _NOBODY, (), (), CpuSet(stay.cpus), {}, stay.accounts)
+    return replace(ledger.commit(booked), placements={})
+
+
+_NOBODY = Intent(PlacementClass.EXCLUSIVE, placing=None, parts=())  # type: ignore[arg-type]
+
+
+def _placement(layout: Layout, pod: str, intent: Intent, stays: Sequence[tuple[Unit, Stay]]) -> Placement:
+    accounts = _merged([account for _, stay in stays for account in stay.accounts])
+    bubble = 0
+    for _, stay in stays:
+        bubble |= stay.cpus
+    machine = layout.machine
+    sites = {site.place: site for _, stay in stays for site in stay.sites}
+    memory = {place for site in sites.values() for place in site.domain if machine.numa_nodes[place].memory != 0}
+    return Placement(
+        pod=pod,
+        intent=intent,
+        numa_nodes=tuple(sites[place].id for place in sorted(sites)),
+        memory_nodes=tuple(machine.numa_nodes[place].id for place in sorted(memory)),
+        bubble=CpuSet(bubble),
+        slices=_carve(layout, intent, stays),
+        accounts=accounts,
+    )
+
+
+def _merged(accounts: Sequence[Account]) -> tuple[Account, ...]:
+    """One account for each NUMA node."""
+    merged: dict[int, Account] = {}
+    for account in accounts:
+        if account.node in merged:
+            before = merged[account.node]
+            account = Account(
+                account.node,
+                before.bound_cpu + account.bound_cpu,
+                before.memory + account.memory,
+                {s: before.pages.get(s, 0) + account.pages.get(s, 0) for s in {*before.pages, *account.pages}},
+                {d: before.devices.get(d, 0) + account.devices.get(d, 0) for d in {*before.devices, *account.devices}},
+            )
+        merged[account.node] = account
+    return tuple(merged[node] for node in sorted(merged))
+
+
+def _carve(layout: Layout, intent: Intent, stays: Sequence[tuple[Unit, Stay]]) -> Mapping[str, CpuSet]:
+    """Cut the slices out of their unit's CPUs; those that fill whole cores first, so that they get them."""
+    slices: dict[str, CpuSet] = {}
+    width = layout.machine.threads_per_core
+    for unit, stay in stays:
+        left = stay.cpus
+        owners = [part for part in intent.parts if part.slice and unit.name in ("", part.name)]
+        if not unit.name and len(stays) > 1:
+            continue  # the shared rest of scope container
+        for part in sorted(owners, key=lambda part: (part.slice % width != 0, -part.slice)):
+            mask = _cut(stay.sites, left, part.slice)
+            slices[part.name] = CpuSet(mask)
+            left &= ~mask
+    return {part.name: slices[part.name] for part in intent.parts if part.name in slices}
+
+
+def _cut(sites: Sequence[Site], free: int, need: int) -> int:
+    """A slice: on the NUMA node that holds it with the least room, else across them."""
+    holding = [site for site in sites if (free & site.cpus).bit_count() >= need]
+    if holding:
+        site = min(holding, key=lambda site: ((free & site.cpus).bit_count(), site.place))
+        return cores.take(site.groups, free & site.cpus, need, full_cores=False)
+    return cores.take([group for site in sites for group in site.groups], free, need, full_cores=False)
+
+
+# Misfits.
+
+
+def _misfit(ledger: Ledger, unit: Unit, rooms: Sequence[Room], together: bool = False) -> Misfit:
+    asked = _asked(unit)
+    if not rooms:
+        return Misfit("", f"asks {_list(asked)}, but no NUMA node has a free CPU", asked, dict.fromkeys(asked, 0))
+    if together:
+        found = _summed(ledger, rooms, unit)
+        short = [name for name in asked if found[name] < asked[name]] or ["cpu"]
+        where = "all NUMA nodes together have"
+        node = None
+    else:
+        best = min(rooms, key=lambda room: _shortage(room, unit))
+        found = _found(best, unit)
+        short = [name for name in asked if found[name] < asked[name]] or ["cpu"]
+        where = f"NUMA node {best.site.id}, the roomiest, has"
+        node = best.site.id
+    message = f"asks {_list({n: asked[n] for n in short})}; {where} {_list({n: found[n] for n in short})} free"
+    if short == ["cpu"] and unit.cpus and unit.full_cores and found["cpu"] >= asked["cpu"]:
+        message += " in whole cores"
+    return Misfit("", message, asked, found, node)
+
+
+def _shortage(room: Room, unit: Unit) -> tuple[float, float, int]:
+    """How far a NUMA node is from holding a unit: the worst resource first, then the sum."""
+    asked, found = _asked(unit), _found(room, unit)
+    short = [1 - found[name] / amount for name, amount in asked.items() if amount > found[name]]
+    return max(short, default=0.0), sum(short), room.site.place
+
+
+def _asked(unit: Unit) -> dict[str, int]:
+    asked = {"cpu": unit.cpus * 1000 or unit.bound_cpu, "memory": unit.memory}
+    for size, count in unit.pages.items():
+        asked[hugepages_name(size)] = size * count
+    return {**asked, **unit.devices}
+
+
+def _found(room: Room, unit: Unit) -> dict[str, int]:
+    cpu = room.cpu * 1000 if unit.cpus else room.cpu
+    found = {"cpu": cpu, "memory": unit.memory if room.memory is None else room.memory}
+    for size in unit.pages:
+        found[hugepages_name(size)] = size * room.pages.get(size, 0)
+    return {**found, **{name: room.devices.get(name, count) for name, count in unit.devices.items()}}
+
+
+def _summed(ledger: Ledger, rooms: Sequence[Room], unit: Unit) -> dict[str, int]:
+    places = sorted({place for room in rooms for place in room.site.domain})
+    memory, pages = _held([ledger.books[place] for place in places])
+    cpu = sum(room.cpu for room in rooms)
+    if unit.cpus:
+        cpu = 1000 * min(cpu, ledger.free.bit_count() - 1)
+    found = {"cpu": cpu, "memory": unit.memory if memory is None else memory}
+    for size in unit.pages:
+        found[hugepages_name(size)] = size * pages.get(size, 0)
+    known = ledger.layout.machine.known_devices
+    for name, count in unit.devices.items():
+        found[name] = sum(room.devices.get(name, 0) for room in rooms) if name in known else count
+    return found
+
+
+def hugepages_name(size: int) -> str:
+    """``hugepages-2Mi`` for a page size in bytes."""
+    for unit, suffix in ((2**30, "Gi"), (2**20, "Mi"), (2**10, "Ki")):
+        if size % unit == 0:
+            return f"hugepages-{size // unit}{suffix}"
+    return f"hugepages-{size}"
+
+
+def _list(amounts: Mapping[str, int]) -> str:
+    words = [spoken(name, amount) for name, amount in amounts.items()]
+    return " and ".join(words) if len(words) < 3 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,173 @@
+"""What a pod weighs: the one calculation of demand that admission, the command and the node all rest on.
+
+Demand is what the API server and the scheduler count: the worst moment over the containers (:mod:`shared.kep753`),
+replaced per resource by ``spec.resources`` where the pod has it (KEP-2837), plus the overhead. The pod must have its
+defaults already (:mod:`shared.defaulting`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from shared.kep753 import add, peak
+from shared.pod import Amounts, Container, Pod, is_pod_level
+from shared.quantity import to_whole
+from shared.sidecars import Cast, Role, cast
+
+CORE = 10**9
+"""One CPU in nano-units."""
+
+
+class QosClass(Enum):
+    """The pod's quality-of-service class, as the API server writes it into the status."""
+
+    GUARANTEED = "Guaranteed"
+    BURSTABLE = "Burstable"
+    BEST_EFFORT = "BestEffort"
+
+
+class PlacementClass(Enum):
+    """How a pod is placed on its node."""
+
+    EXCLUSIVE = "exclusive"
+    """A bubble of whole CPUs of its own."""
+    BOUND = "bound"
+    """The node shared pool's CPUs of one NUMA node."""
+    NONE = "none"
+    """The node shared pool, anywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What one container adds."""
+
+    name: str
+    role: Role
+    why: str
+    """What made it a sidecar; empty for the others."""
+    requests: Amounts
+    eligible: bool
+    """Requests equal limits for CPU and memory, and the CPUs are a positive whole number. Never a standard init
+    container: it passes, and uses what its pod holds anyway."""
+
+    @property
+    def exclusive_cpus(self) -> int:
+        """CPUs it will own alone."""
+        return self.requests["cpu"] // CORE if self.eligible else 0
+
+    @property
+    def cpu(self) -> int:
+        """Requested millicores."""
+        return to_whole("cpu", self.requests.get("cpu", 0))
+
+    @property
+    def memory(self) -> int:
+        """Requested bytes."""
+        return to_whole("memory", self.requests.get("memory", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A weighed pod. Amounts are nano-units."""
+
+    total: Amounts
+    without_sidecars: Amounts
+    containers: tuple[Weight, ...]
+    """In the order the kubelet starts them."""
+    qos: QosClass
+    placement: PlacementClass
+    pod_cpu: int | None
+    """The pod-level CPU request in nano-units, overhead not included; None where the containers' sum counts."""
+    overhead_cpu: int
+
+    @property
+    def sidecars(self) -> tuple[Weight, ...]:
+        """The containers that are sidecars."""
+        return tuple(weight for weight in self.containers if weight.role is Role.SIDECAR)
+
+    def share(self, resource: str) -> float:
+        """The sidecars' part of the pod's demand, in per cent; 0 where nothing is demanded."""
+        total = self.total.get(resource, 0)
+        taken = sum(weight.requests.get(resource, 0) for weight in self.sidecars)
+        return 100 * taken / total if total else 0.0
+
+
+def whole(amounts: Amounts) -> Mapping[str, int]:
+    """Every amount rounded up once: millicores, bytes, pieces."""
+    return {resource: to_whole(resource, amount) for resource, amount in amounts.items()}
+
+
+def weigh(pod: Pod) -> Demand:
+    """Weigh a pod that has its defaults."""
+    everyone = cast(pod)
+    weights = tuple(_weight(member) for member in everyone)
+    qos = qos_class(pod)
+    return Demand(
+        total=_total(pod, everyone),
+        without_sidecars=_total(pod, tuple(m for m in everyone if m.role is not Role.SIDECAR)),
+        containers=weights,
+        qos=qos,
+        placement=_placement_class(pod, weights, qos),
+        pod_cpu=(pod.requests or {}).get("cpu"),
+        overhead_cpu=pod.overhead.get("cpu", 0),
+    )
+
+
+def _total(pod: Pod, members: tuple[Cast, ...]) -> Amounts:
+    first = [m.container for m in members if m.role is Role.INIT or m.container.restartable]
+    rest = [m.container for m in members if m.role is not Role.INIT and not m.container.restartable]
+    total = peak([(c.requests, c.restartable) for c in first], [c.requests for c in rest])
+    for resource, amount in (pod.requests or {}).items():
+        if is_pod_level(resource):
+            total[resource] = amount
+    add(total, pod.overhead)
+    return total
+
+
+def _weight(member: Cast) -> Weight:
+    container = member.container
+    eligible = member.role is not Role.INIT and is_eligible(container)
+    return Weight(container.name, member.role, member.why, container.requests, eligible)
+
+
+def is_eligible(container: Container) -> bool:
+    """Whether a container may own CPUs: the kubelet's static policy asks the same of a Guaranteed pod's containers,
+    here each container is asked by itself (DESIGN: a fractional sidecar does not cost the app its cores)."""
+    requests, limits = container.requests, container.limits
+    cpu = requests.get("cpu", 0)
+    if cpu <= 0 or cpu % CORE:
+        return False
+    return requests.get("memory", 0) > 0 and all(requests[r] == limits.get(r) for r in ("cpu", "memory"))
+
+
+def _placement_class(pod: Pod, weights: tuple[Weight, ...], qos: QosClass) -> PlacementClass:
+    if qos is QosClass.BEST_EFFORT:
+        return PlacementClass.NONE
+    pod_guaranteed = qos is QosClass.GUARANTEED and pod.requests is not None
+    if pod_guaranteed or any(weight.eligible for weight in weights):
+        return PlacementClass.EXCLUSIVE
+    return PlacementClass.BOUND
+
+
+def qos_class(pod: Pod) -> QosClass:
+    """``ComputePodQOS`` of ``pkg/apis/core/helper/qos``: CPU and memory only, pod-level figures in place of the
+    containers' where the pod has ``spec.resources``."""
+    if pod.requests is not None or pod.limits is not None:
+        asked = [(pod.requests or {}, pod.limits or {})]
+    else:
+        asked = [(c.requests, c.limits) for c in (*pod.containers, *pod.init_containers)]
+    requests: dict[str, int] = {}
+    limits: dict[str, int] = {}
+    for request, limit in asked:
+        add(requests, _positive(request))
+        add(limits, _positive(limit))
+    if not requests and not limits:
+        return QosClass.BEST_EFFORT
+    all_limited = all({"cpu", "memory"} <= _positive(limit).keys() for _, limit in asked)
+    return QosClass.GUARANTEED if all_limited and requests == limits else QosClass.BURSTABLE
+
+
+def _positive(amounts: Amounts) -> Amounts:
+    return {resource: amounts[resource] for resource in ("cpu", "memory") if amounts.get(resource, 0) > 0}
