@@ -166,7 +166,7 @@ def _room(ledger: Ledger, site: Site, unit: Unit, free: int) -> Room | None:
         left = count
     else:
         cpu = left = count * 1000 - book.bound_cpu
-    if count == 0 or (unit.cpus and cpu <= 0):
+    if count == 0:
         return None
     if len(site.domain) == 1:
         held = ledger.books[site.domain[0]]
@@ -177,9 +177,9 @@ def _room(ledger: Ledger, site: Site, unit: Unit, free: int) -> Room | None:
 
 def _exclusive_room(site: Site, here: int, spare: int, full_cores: bool) -> int:
     if not full_cores:
-        return spare
+        return max(0, spare)
     whole = cores.whole_cores(site.groups, here).bit_count()
-    room = min(whole, spare)
+    room = max(0, min(whole, spare))
     return room - room % site.width if site.width else room
 
 
@@ -494,9 +494,20 @@ def _misfit(ledger: Ledger, unit: Unit, rooms: Sequence[Room], together: bool = 
         where = f"NUMA node {best.site.id}, the roomiest, has"
         node = best.site.id
     message = f"asks {_list({n: asked[n] for n in short})}; {where} {_list({n: found[n] for n in short})} free"
-    if short == ["cpu"] and unit.cpus and unit.full_cores and found["cpu"] >= asked["cpu"]:
-        message += " in whole cores"
-    return Misfit("", message, asked, found, node)
+    hint = _kept_back(rooms, unit, node)
+    return Misfit("", f"{message}; {hint}" if hint else message, asked, found, node, hint)
+
+
+def _kept_back(rooms: Sequence[Room], unit: Unit, node: int | None) -> str:
+    """Why the free CPUs of NUMA nodes are more than they can give."""
+    counted = [room for room in rooms if node is None or room.site.id == node]
+    free, given = sum(room.left for room in counted), sum(room.cpu for room in counted)
+    if not unit.cpus or free == given or given >= unit.cpus:
+        return ""
+    reason = "the node shared pool keeps its share"
+    if unit.full_cores:
+        reason = f"only whole cores count, and {reason}"
+    return f"{spoken('cpu', 1000 * free)} {'is' if free == 1 else 'are'} free, but {reason}"
 
 
 def _shortage(room: Room, unit: Unit) -> tuple[float, float, int]:

@@ -49,7 +49,7 @@ class CpuSet:
             low, dash, high = part.partition("-")
             if not (low.isascii() and low.isdigit() and (not dash or (high.isascii() and high.isdigit()))):
                 raise InputError(f"{text!r} is not a CPU list; write it as 0-3,8")
-            first, last = int(low), int(high) if dash else int(low)
+            first, last = _number(low), _number(high if dash else low)
             if first > last or last > MAX_CPU:
                 raise InputError(f"{text!r} is not a CPU list: {part} is not a range of CPUs up to {MAX_CPU}")
             mask |= ((1 << (last - first + 1)) - 1) << first
@@ -83,7 +83,7 @@ class CpuSet:
         return self.mask != 0
 
     def __contains__(self, cpu: int) -> bool:
-        return bool(self.mask >> cpu & 1)
+        return cpu >= 0 and bool(self.mask >> cpu & 1)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CpuSet) and self.mask == other.mask
@@ -107,6 +107,12 @@ class CpuSet:
     def isdisjoint(self, other: CpuSet) -> bool:
         """Whether the two share no CPU."""
         return not self.mask & other.mask
+
+
+def _number(digits: str) -> int:
+    """A CPU number; one too many for anything beyond the highest, however many digits it has."""
+    digits = digits.lstrip("0")
+    return int(digits or "0") if len(digits) <= len(str(MAX_CPU)) else MAX_CPU + 1
 
 
 EMPTY = CpuSet()

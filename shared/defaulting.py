@@ -1,18 +1,18 @@
 """What the API server fills in before it stores a pod, done here for pods it has not seen yet.
 
-Sources: ``SetDefaults_Pod`` in ``pkg/apis/core/v1/defaults.go`` (requests from limits, pod-level requests and limits) and
-the LimitRanger admission plugin. The API server does this for pods only, never for templates: a template has to be
+Sources: ``SetDefaults_Pod`` in ``pkg/apis/core/v1/defaults.go`` (requests from limits, pod-level requests and limits)
+and the LimitRanger admission plugin. The API server does this for pods only, never for templates: a template has to be
 defaulted here before it is weighed. Defaulting a pod twice changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from shared.kep753 import peak
-from shared.pod import Amounts, Container, Pod, is_hugepages, is_pod_level
+from shared.pod import POD_LEVEL_RESOURCES, Amounts, Container, Pod, has_pod_level, is_hugepages, is_pod_level
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +59,37 @@ def _limited(item: LimitRange, container: Container) -> Container:
 
 
 def _pod_level(pod: Pod) -> Pod:
-    """KEP-2837: requests from the containers' sum, else from the pod's limits; limits where every container has one."""
-    if pod.requests is None and pod.limits is None:
+    """KEP-2837, in the API server's order: huge page limits, then requests, then CPU and memory limits."""
+    if not has_pod_level(pod):
         return pod
-    requests, limits = dict(pod.requests or {}), dict(pod.limits or {})
-    if limits:
-        summed = peak([(c.requests, c.restartable) for c in pod.init_containers], [c.requests for c in pod.containers])
-        for resource, amount in summed.items():
-            if is_pod_level(resource) and not is_hugepages(resource):
-                requests.setdefault(resource, amount)
-        for resource, amount in limits.items():
-            if is_pod_level(resource):
-                requests.setdefault(resource, amount)
-    return replace(pod, requests=requests, limits={**_limits_of_all(pod, requests), **limits})
+    limits = {**_hugepage_limits(pod), **(pod.limits or {})}
+    requests = {**_pod_requests(pod, limits), **(pod.requests or {})}
+    if not any(is_pod_level(resource) for resource in limits):
+        limits |= _pod_limits(pod)
+    return replace(pod, requests=requests, limits=limits)
 
 
-def _limits_of_all(pod: Pod, requests: Mapping[str, int]) -> Amounts:
+def _hugepage_limits(pod: Pod) -> Amounts:
+    """``defaultHugePagePodLimits``: the containers' huge pages, where the pod says nothing of that size."""
+    asked = pod.requests or {}
+    return {r: amount for r, amount in _peak_limits(pod).items() if is_hugepages(r) and r not in asked}
+
+
+def _pod_requests(pod: Pod, limits: Amounts) -> Amounts:
+    """``defaultPodRequests``: beside pod limits, the containers' CPU and memory requests, else the pod's own limits."""
+    if not limits:
+        return {}
+    summed = peak([(c.requests, c.restartable) for c in pod.init_containers], [c.requests for c in pod.containers])
+    own = {r: amount for r, amount in limits.items() if is_pod_level(r)}
+    return own | {r: amount for r, amount in summed.items() if r in POD_LEVEL_RESOURCES}
+
+
+def _pod_limits(pod: Pod) -> Amounts:
+    """``defaultPodLimits``: the containers' CPU and memory limits, where every container has one."""
     everyone = (*pod.init_containers, *pod.containers)
-    names = [r for r in requests if everyone and all(r in c.limits for c in everyone)]
-    summed = peak([(c.limits, c.restartable) for c in pod.init_containers], [c.limits for c in pod.containers])
-    return {name: summed[name] for name in names}
+    summed = _peak_limits(pod)
+    return {r: summed[r] for r in POD_LEVEL_RESOURCES if everyone and all(r in c.limits for c in everyone)}
+
+
+def _peak_limits(pod: Pod) -> Amounts:
+    return peak([(c.limits, c.restartable) for c in pod.init_containers], [c.limits for c in pod.containers])

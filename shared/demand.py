@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from shared.kep753 import add, peak
-from shared.pod import Amounts, Container, Pod, is_pod_level
+from shared.pod import Amounts, Container, Pod, has_pod_level, is_pod_level
 from shared.quantity import to_whole
 from shared.sidecars import Cast, Role, cast
 
@@ -145,7 +145,7 @@ def is_eligible(container: Container) -> bool:
 def _placement_class(pod: Pod, weights: tuple[Weight, ...], qos: QosClass) -> PlacementClass:
     if qos is QosClass.BEST_EFFORT:
         return PlacementClass.NONE
-    pod_guaranteed = qos is QosClass.GUARANTEED and pod.requests is not None
+    pod_guaranteed = qos is QosClass.GUARANTEED and has_pod_level(pod)
     if pod_guaranteed or any(weight.eligible for weight in weights):
         return PlacementClass.EXCLUSIVE
     return PlacementClass.BOUND
@@ -154,7 +154,7 @@ def _placement_class(pod: Pod, weights: tuple[Weight, ...], qos: QosClass) -> Pl
 def qos_class(pod: Pod) -> QosClass:
     """``ComputePodQOS`` of ``pkg/apis/core/helper/qos``: CPU and memory only, pod-level figures in place of the
     containers' where the pod has ``spec.resources``."""
-    if pod.requests is not None or pod.limits is not None:
+    if has_pod_level(pod):
         asked = [(pod.requests or {}, pod.limits or {})]
     else:
         asked = [(c.requests, c.limits) for c in (*pod.containers, *pod.init_containers)]

@@ -17,3 +17,12 @@ class InputError(ArmisticeError):
 
 class InvariantError(ArmisticeError):
     """A change of state would break a law of the ledger. It is refused; the state before it stands."""
+
+
+class IntentError(InputError):
+    """A topology intent that nobody may act on."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+        """The value of a :class:`shared.seal.Refusal`: a closed set, fit for a metric."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from shared.demand import CORE, Demand, PlacementClass, Weight, whole
+from shared.errors import InputError
 from shared.pod import is_hugepages
 from shared.policy import Placing, TopologyPolicy
 from shared.quantity import parse, to_whole
@@ -80,7 +81,7 @@ def make(demand: Demand, placing: Placing) -> Intent:
         cpu=total.get("cpu", 0),
         memory=total.get("memory", 0),
         hugepages=hugepages(total),
-        devices={name: count for name, count in total.items() if not (name in NOT_NUMA or is_hugepages(name))},
+        devices={n: count for n, count in total.items() if count and not (n in NOT_NUMA or is_hugepages(n))},
         bubble=bubble_cpus(demand) if exclusive else 0,
     )
 
@@ -97,12 +98,19 @@ def _part(weight: Weight, exclusive: bool) -> Part:
 
 def hugepages(amounts: Mapping[str, int]) -> Mapping[int, int]:
     """``{"hugepages-2Mi": bytes}`` by page size in bytes; zero amounts left out."""
-    return {page_size(name): amount for name, amount in amounts.items() if is_hugepages(name) and amount}
+    found: dict[int, int] = {}
+    for name, amount in amounts.items():
+        if is_hugepages(name) and amount:  # two names may mean one size: hugepages-1Gi, hugepages-1024Mi
+            found[page_size(name)] = found.get(page_size(name), 0) + amount
+    return found
 
 
 def page_size(resource: str) -> int:
-    """The page size in bytes of ``hugepages-2Mi``. Raises InputError where the size is no quantity."""
-    return to_whole(resource, parse(resource.removeprefix("hugepages-")))
+    """The page size in bytes of ``hugepages-2Mi``. Raises InputError where the size is no positive quantity."""
+    size = to_whole(resource, parse(resource.removeprefix("hugepages-")))
+    if size <= 0:
+        raise InputError(f"{resource}: the page size must be a positive quantity, as in hugepages-2Mi")
+    return size
 
 
 def bubble_cpus(demand: Demand) -> int:

@@ -1,7 +1,8 @@
 """The sum over a pod's containers at its worst moment (KEP-753, "Sidecar Containers": resources calculation).
 
-Init containers run one after the other; a restartable one stays from its turn on. So each standard init container weighs
-together with the restartable ones *before* it, and the app containers with all of them; the pod needs the largest.
+Init containers run one after the other; a restartable one stays from its turn on. So each standard init container
+weighs together with the restartable ones *before* it, and the app containers with all of them; the pod needs the
+largest.
 """
 
 from __future__ import annotations

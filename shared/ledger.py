@@ -22,7 +22,6 @@ from shared.errors import InputError, InvariantError
 from shared.placement import Account, Placement
 from shared.topology import Machine, MemoryKind, NumaNode
 
-
 K = TypeVar("K")
 
 
@@ -93,7 +92,7 @@ class Ledger:
     @classmethod
     def of(cls, machine: Machine, reserved: CpuSet = EMPTY, reserved_memory: int = 0) -> Ledger:
         """An empty machine. Raises InputError when the reservation leaves nothing, or names CPUs that are not there."""
-        layout = lay_out(machine, reserved, reserved_memory)
+        layout = lay_out(machine, machine.reserved | reserved, reserved_memory)
         return cls(layout, layout.pool, layout.isolated, layout.books)
 
     @property
@@ -183,7 +182,7 @@ def _book(book: Book, account: Account, sign: int) -> Book:
 
 
 def _less(have: Mapping[K, int], taken: Mapping[K, int], sign: int) -> Mapping[K, int]:
-    return {**have, **{key: have.get(key, 0) - sign * count for key, count in taken.items()}}
+    return {**have, **{key: have.get(key, 0) - sign * count for key, count in taken.items() if count}}
 
 
 def lay_out(machine: Machine, reserved: CpuSet, reserved_memory: int) -> Layout:

@@ -84,3 +84,5 @@ class Misfit:
     """The same resources on the roomiest NUMA node."""
     node: int | None = None
     """That NUMA node's kernel id."""
+    hint: str = ""
+    """Why free CPUs there do not count, where some do not."""

@@ -43,6 +43,12 @@ POD_LEVEL_RESOURCES = ("cpu", "memory")
 """What ``spec.resources`` may name (KEP-2837), beside every ``hugepages-*``."""
 
 
+def has_pod_level(pod: Pod) -> bool:
+    """Whether ``spec.resources`` says anything that counts: an empty one is as good as none
+    (``IsPodLevelResourcesSet``)."""
+    return any(is_pod_level(resource) for amounts in (pod.requests, pod.limits) for resource in amounts or ())
+
+
 def is_hugepages(resource: str) -> bool:
     """Whether the resource is pre-allocated huge pages of some size."""
     return resource.startswith("hugepages-")

@@ -1,9 +1,9 @@
 """Kubernetes quantities, exactly.
 
 The grammar, the order of its checks and the error texts are those of ``ParseQuantity`` in
-``k8s.io/apimachinery/pkg/api/resource``, odd corners included (``"+"`` and ``"k"`` are zero there). Amounts finer than 1n
-are rounded up, away from zero. The API server caps binary amounts at 2^63-1; here decimal ones are capped there too,
-because whatever counts them later (scheduler, kubelet) holds them in 64 bits.
+``k8s.io/apimachinery/pkg/api/resource``, odd corners included (``"+"`` and ``"k"`` are zero there). Amounts finer than
+1n are rounded up, away from zero. The API server caps binary amounts at 2^63-1; here decimal ones are capped there
+too, because whatever counts them later (scheduler, kubelet) holds them in 64 bits.
 
 Everything is held as an integer of *nano-units* (nanocores, nanobytes, 10^-9 pieces), so that sums are exact; a sum is
 rounded up once, by :func:`to_whole`, when it leaves the core.
@@ -25,8 +25,8 @@ NUMERIC_ERROR = "unable to parse numeric part of quantity"
 SUFFIX_ERROR = "unable to parse quantity's suffix"
 
 MAX_LENGTH = 256
-"""Longest text read. The API server sets no limit of its own; nobody writes such a quantity, and arithmetic on a million
-digits would hold up every other request."""
+"""Longest text read. The API server sets no limit of its own; nobody writes such a quantity, and arithmetic on a
+million digits would hold up every other request."""
 
 _QUANTITY = re.compile(r"([+-]?)([0-9]*)(?:\.([0-9]*))?([eEinumkKMGTP]*[-+]?[0-9]*)")
 _SUFFIXES = {
@@ -35,6 +35,9 @@ _SUFFIXES = {
     "Ei": (2, 60),
 }  # fmt: skip
 _EXPONENT = re.compile(r"[eE]([+-]?[0-9]+)")
+_JSON_SPACES = " \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+"""What is trimmed around a quantity in JSON: Unicode's spaces, less those that JSON carries only as an escape."""
+
 _EXPONENT_LIMIT = 2 * MAX_LENGTH
 """Beyond it the outcome is the cap, or the smallest amount, whatever the digits: no need to compute the power."""
 
@@ -62,7 +65,8 @@ def _scale(suffix: str) -> tuple[int, int]:
     match = _EXPONENT.fullmatch(suffix)
     if match is None or not -(2**63) <= int(match.group(1)) < 2**63:
         raise InputError(SUFFIX_ERROR)
-    return 10, max(-_EXPONENT_LIMIT, min(_EXPONENT_LIMIT, int(match.group(1))))
+    exponent = (int(match.group(1)) + 2**31) % 2**32 - 2**31  # read as 64 bits, kept in 32 there
+    return 10, max(-_EXPONENT_LIMIT, min(_EXPONENT_LIMIT, exponent))
 
 
 def _no_digits(suffix: str, exponent: int) -> int:
@@ -83,9 +87,14 @@ def _scaled(digits: int, decimals: int, base: int, exponent: int) -> int:
 
 
 def from_json(value: object) -> int:
-    """A quantity as JSON carries it: text or a number. Raises InputError for anything else."""
+    """A quantity as JSON carries it: text (spaces around it are passed over), a number, or ``null``, which is zero.
+
+    As ``Quantity.UnmarshalJSON`` has it. Raises InputError for anything else.
+    """
+    if value is None:
+        return 0
     if isinstance(value, str):
-        return parse(value)
+        return parse(value.strip(_JSON_SPACES))
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(FORMAT_ERROR)
     if isinstance(value, int):
@@ -110,26 +119,48 @@ def text(resource: str, amount: int) -> str:
     """How a manifest would say an amount that :func:`to_whole` gave: ``2``, ``2500m``, ``6Gi``."""
     if resource == "cpu":
         return str(amount // 1000) if amount % 1000 == 0 else f"{amount}m"
-    if resource == "memory" or resource.startswith("hugepages-") or resource == "ephemeral-storage":
+    if _in_bytes(resource):
         for size, suffix in _BINARY:
             if amount and amount % size == 0:
                 return f"{amount // size}{suffix}"
     return str(amount)
 
 
-def spoken(resource: str, amount: int) -> str:
-    """How a sentence would say it, to three digits: ``1 CPU``, ``2.5 CPUs``, ``6.13 GiB``, ``8 nvidia.com/gpu``."""
+def spoken(resource: str, amount: int, beside: int | None = None) -> str:
+    """How a sentence would say it, to three decimals: ``500m CPU``, ``2.5 CPUs``, ``6.13 GiB``, ``8 nvidia.com/gpu``.
+
+    ``beside`` is the amount of the same resource that the sentence sets against this one. Where rounding would make two
+    different amounts read the same, both are said to the last byte.
+    """
+    words = _rounded(resource, amount)
+    if beside is None or beside == amount or words != _rounded(resource, beside):
+        return words
+    size, suffix = next((s for s in _BINARY if amount % s[0] == 0 and beside % s[0] == 0), (1, ""))
+    return f"{amount // size} {suffix}B{_label(resource)}"
+
+
+def _rounded(resource: str, amount: int) -> str:
     if resource == "cpu":
-        return "1 CPU" if amount == 1000 else f"{_decimal(amount, 1000)} CPUs"
-    if resource == "memory" or resource.startswith("hugepages-") or resource == "ephemeral-storage":
-        label = "" if resource == "memory" else f" of {resource}"
-        for size, suffix in _BINARY:
-            if amount >= size:
-                return f"{_decimal(amount, size)} {suffix}B{label}"
-        return f"{amount} B{label}"
-    return f"{amount} {resource}"
+        if 0 < amount < 1000:
+            return f"{amount}m CPU"
+        return "1 CPU" if amount == 1000 else f"{_decimal(amount)} CPUs"
+    if not _in_bytes(resource):
+        return f"{amount} {resource}"
+    for size, suffix in _BINARY:
+        thousandths = (amount * 1000 + size // 2) // size
+        if thousandths >= 1000:
+            return f"{_decimal(thousandths)} {suffix}B{_label(resource)}"
+    return f"{amount} B{_label(resource)}"
 
 
-def _decimal(amount: int, unit: int) -> str:
-    """amount/unit with at most three decimals, never rounded to a number that hides a difference."""
-    return f"{amount / unit:.3f}".rstrip("0").rstrip(".")
+def _in_bytes(resource: str) -> bool:
+    return resource in ("memory", "ephemeral-storage") or resource.startswith("hugepages-")
+
+
+def _label(resource: str) -> str:
+    return "" if resource == "memory" else f" of {resource}"
+
+
+def _decimal(thousandths: int) -> str:
+    whole, rest = divmod(thousandths, 1000)
+    return f"{whole}.{rest:03}".rstrip("0").rstrip(".")

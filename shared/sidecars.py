@@ -4,8 +4,8 @@ Three answers, strongest first: an init container with ``restartPolicy: Always``
 annotation ``armistice.dev/sidecars`` names some; and a name in the table below is known to belong to one.
 
 A table of names alone misfires, so it holds only names that are nobody's main container, or names together with the
-image that settles it; a container that ``kubectl.kubernetes.io/default-container`` calls the main one is never taken for
-a sidecar by its name, and neither is the last app container that is left.
+image that settles it; a container that ``kubectl.kubernetes.io/default-container`` calls the main one is never taken
+for a sidecar by its name, and neither is the last app container that is left.
 """
 
 from __future__ import annotations
@@ -74,7 +74,10 @@ WELL_KNOWN: tuple[WellKnown, ...] = (
         ("grafana-sc-dashboard", "grafana-sc-datasources", "grafana-sc-alerts"), "grafana/helm-charts (k8s-sidecar)"
     ),
     WellKnown(
-        ("csi-provisioner", "csi-attacher", "csi-resizer", "csi-snapshotter", "liveness-probe", "node-driver-registrar"),
+        (
+            "csi-provisioner", "csi-attacher", "csi-resizer", "csi-snapshotter", "liveness-probe",
+            "node-driver-registrar",
+        ),
         "kubernetes-csi",
     ),
     WellKnown(("log-collector", "watch-active"), "rook/rook"),

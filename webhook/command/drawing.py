@@ -14,6 +14,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
@@ -22,9 +23,9 @@ from rich.text import Text
 from shared.cpuset import EMPTY, CpuSet
 from shared.quantity import text as quantity_text
 from shared.topology import Machine, MemoryKind, NumaNode
-from webhook.command.output import count, size
+from webhook.command.output import count, plain, size
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZΓΔΘΛΞΠΣΦΨΩБДЖЗИЛЦЧШЩЭЮЯ"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZΓΔΘΛΞΠΣΦΨΩБДЖИЛЦЧШЩЭЮЯ"
 """One per pod; only letters whose capital and small forms differ and look like no other. Further pods share ``*``."""
 
 COLOURS = ("cyan", "green", "magenta", "blue", "yellow", "red", "bright_cyan", "bright_green", "bright_magenta")
@@ -86,7 +87,7 @@ class Drawing:
         yield from _title(self.machine)
         yield from painter.sockets()
         yield from _without_cpus(self.machine)
-        yield from _distances(self.machine)
+        yield from _distances(self.machine, options.max_width)
         yield Text()
         yield from _legend(self.machine, self.bubbles, glyphs)
         if painter.bars:
@@ -155,19 +156,18 @@ class _Painter:
         else:
             yield from self._drawn(self._nodes, self._width)
         if self._homeless:
-            yield Text("CPUs of no NUMA node", style="bold").append(
-                f"   {count(len(self._homeless), 'CPU')}", "not bold"
-            )
+            told = f"   {count(len(self._homeless), 'CPU')}"
+            yield Text("CPUs of no NUMA node", style="bold").append(told, "not bold")
             yield from self._block(self._homeless)
 
     def _socket(self, number: int, nodes: Sequence[NumaNode]) -> Panel:
+        """A frame; the heading of an only NUMA node becomes part of the frame's, where it has room."""
         title = Text(f"socket {number}", style="bold")
-        if len(nodes) == 1:
-            title.append(": ").append_text(_heading(nodes[0]))
-            frame = Group(*self._block(nodes[0].cpus))
-        else:
-            frame = Group(*self._drawn(nodes, self._width - _FRAME))
-        return Panel(frame, title=title, title_align="left", width=self._width, border_style="dim")
+        lines = list(self._drawn(nodes, self._width - _FRAME))
+        together = Text.assemble(title, ": ", lines[0])
+        if len(nodes) == 1 and len(together) <= self._width - 2 * _FRAME:
+            title, lines = together, lines[1:]
+        return Panel(Group(*lines), title=title, title_align="left", width=self._width, border_style="dim")
 
     def _drawn(self, nodes: Sequence[NumaNode], width: int) -> Iterator[Text]:
         lines = [self._line(node) for node in nodes]
@@ -199,8 +199,8 @@ class _Painter:
                 text.append(f" {self.bar} ", "dim")
             for number, core in enumerate(group):
                 text.append(" " if number else "")
-                for cpu in core:
-                    text.append(self._glyphs[cpu].char, self._glyphs[cpu].style)
+                for glyph, alike in groupby(self._glyphs[cpu] for cpu in core):
+                    text.append(glyph.char * len(list(alike)), glyph.style)
         return text
 
 
@@ -217,7 +217,7 @@ def _groups(machine: Machine, cpus: CpuSet) -> _Row:
 
 def _even_layout(blocks: Mapping[CpuSet, _Row], width: int) -> tuple[dict[CpuSet, list[_Row]], int]:
     """The widest layout that fits, with the same number of cores a line everywhere, and the width of its labels."""
-    for cores in range(width // 2, 0, -1):
+    for cores in range(max(1, width // 2), 0, -1):
         rows = {cpus: _layout(groups, cores) for cpus, groups in blocks.items()}
         lines = [row for block in rows.values() for row in block]
         label = max(len(_short(_union(row))) for row in lines)
@@ -257,10 +257,8 @@ def _columns(lines: Sequence[_Line], width: int) -> Iterator[Text]:
 
 
 def _heading(node: NumaNode) -> Text:
-    parts = [
-        count(len(node.cpus), "CPU"),
-        size(node.memory) + ("" if node.kind is MemoryKind.DRAM else f" {node.kind.value}"),
-    ]
+    kind = "" if node.kind is MemoryKind.DRAM else f" {node.kind.value}"
+    parts = [count(len(node.cpus), "CPU"), f"{size(node.memory)}{kind}"]
     parts += [f"{pages:,} pages of {quantity_text('memory', each)}" for each, pages in node.hugepages.items() if pages]
     parts += [f"{pieces} {name}" for name, pieces in node.devices.items() if pieces]
     return Text(f"NUMA node {node.id}", style="bold").append("   " + "   ".join(parts), "not bold")
@@ -306,7 +304,8 @@ def _short(cpus: CpuSet) -> str:
 
 
 def _title(machine: Machine) -> Iterator[Text]:
-    yield Text(machine.name, style="bold").append(f"   {machine.title}" if machine.title else "", "not bold")
+    title = f"   {plain(machine.title)}" if machine.title else ""
+    yield Text(plain(machine.name), style="bold").append(title, "not bold")
     memories = [node.memory for node in machine.numa_nodes if node.kind is not MemoryKind.GPU]
     known = [memory for memory in memories if memory is not None]
     parts = [
@@ -343,13 +342,14 @@ _KINDS = {
 }
 
 
-def _distances(machine: Machine) -> Iterator[Text]:
+def _distances(machine: Machine, width: int) -> Iterator[Text]:
+    """A matrix; one line where there is nothing to tell apart, or too much to read."""
     nodes = [node.id for node in machine.numa_nodes if node.kind is not MemoryKind.EMPTY]
     if len(nodes) < 2:
         return
     rows = [[machine.distance(a, b) for b in nodes] for a in nodes]
     others = {value for a, row in enumerate(rows) for b, value in enumerate(row) if a != b}
-    if len(nodes) > DISTANCES_OF or len(others) == 1:
+    if len(nodes) > DISTANCES_OF or len(others) == 1 or 9 + 5 * len(nodes) > width:
         span = f"{min(others)} to {max(others)}" if len(others) > 1 else f"{min(others)}"
         yield Text("distance between NUMA nodes", style="bold").append(f"   {span}", "not bold")
         return
@@ -391,7 +391,4 @@ def _together(containers: Mapping[str, CpuSet]) -> str:
 
 
 def _entry(glyph: _Glyph, told: str) -> Text:
-    return Text(glyph.char, style=glyph.style).append(
-        f"  {told}",
-        "not reverse not bold not dim default",
-    )
+    return Text(glyph.char, style=glyph.style).append(f"  {plain(told)}", "not reverse not bold not dim default")

@@ -25,6 +25,9 @@ NARROWEST, DEFAULT_WIDTH = 40, 100
 """Columns: below the first a table is not readable anyway; the second where nothing tells the width."""
 
 
+NARROWEST_COLUMN = 12
+
+
 class Format(Enum):
     """What ``-o`` takes in every command; some commands know more."""
 
@@ -35,7 +38,12 @@ class Format(Enum):
 
 def print_json(content: Mapping[str, Any]) -> None:
     """One object, the version first, indented by two; never wrapped, never coloured."""
-    sys.stdout.write(json.dumps({"version": VERSION, **content}, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps({"version": VERSION, **content}, indent=2, ensure_ascii=not _unicode()) + "\n")
+
+
+def _unicode() -> bool:
+    """Whether standard output takes every character; escapes are used where it does not."""
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def print_yaml(content: Mapping[str, Any]) -> None:
@@ -47,7 +55,7 @@ def write_yaml(document: Mapping[str, Any]) -> None:
     """One YAML document as it is: keys in their order, nothing folded."""
     import yaml
 
-    yaml.safe_dump(document, sys.stdout, sort_keys=False, width=10**6, allow_unicode=True)
+    yaml.safe_dump(document, sys.stdout, sort_keys=False, width=10**6, allow_unicode=_unicode())
 
 
 def print_document(content: Mapping[str, Any], form: Format) -> None:
@@ -70,20 +78,43 @@ def print_people(*renderables: RenderableType) -> None:
     """Tables, pictures and sentences for a person, to standard output."""
     out = console()
     for renderable in renderables:
-        out.print(renderable, markup=False)
+        out.print(renderable, markup=False, crop=False)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """A table without lines. The named columns are set to the right, as numbers are."""
-    from rich.table import Table
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = (), elastic: str = ""
+) -> None:
+    """A table without rules, a row a line, so that grep works on it.
+
+    Columns in ``right`` are aligned as numbers are; ``elastic`` is cut to the width. Text of others goes through
+    :func:`plain` first.
+    """
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    print_people(table)
+    cells = [list(columns), *map(list, rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(columns))]
+    if elastic:
+        place = columns.index(elastic)
+        others = sum(widths) - widths[place] + 2 * (len(columns) - 1)
+        widths[place] = min(widths[place], max(NARROWEST_COLUMN, console().width - others))
+    lines: list[Text] = []
+    for row in cells:
+        fitted = [_fitted(cell, width) for cell, width in zip(row, widths, strict=True)]
+        aligned = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for cell, width, column in zip(fitted, widths, columns, strict=True)
+        ]
+        lines.append(Text("  ".join(aligned).rstrip(), style="" if lines else "bold", no_wrap=True, overflow="ignore"))
+    print_people(*lines)
+
+
+def _fitted(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else cell[: width - 1] + "…"
+
+
+def plain(text: str) -> str:
+    """Text of others made safe for a terminal: what could move the cursor or change colours becomes ``?``."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def size(amount: int | None) -> str:

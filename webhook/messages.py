@@ -1,0 +1,145 @@
+"""How a ruling reads. Messages are interface: tests hold whole texts.
+
+Each is one line. The clause before the first semicolon carries the object, the verdict and the numbers, within the 120
+characters that the API recommends for a warning; what follows is detail and the way out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from shared.demand import PlacementClass
+from shared.inventory import Zone
+from shared.quantity import spoken, text
+from webhook.change import POD_LEVEL, Change
+from webhook.pod import Subject
+from webhook.verdict import Heavy, Ruling, Verdict
+
+LONGEST_NAME = 40
+"""Characters of an object's name in a message; longer ones lose their middle."""
+
+NAMED_SIDECARS = 3
+"""Sidecars that are named in a message, heaviest first; the others are counted."""
+
+NAMED_CHANGES = 4
+"""Changes that are spelled out; ``check -o json`` has them all."""
+
+
+def say(subject: Subject, ruling: Ruling) -> str:
+    """What a person applying the object reads; empty when it fits."""
+    if ruling.verdict is Verdict.FITS:
+        return ""
+    return f"{whom(subject)}: {'; '.join(_clauses(ruling))}"
+
+
+def notes(subject: Subject, ruling: Ruling) -> tuple[str, ...]:
+    """What is worth knowing although nothing is wrong."""
+    return tuple(f"{whom(subject)}: {note}" for note in _notes(ruling))
+
+
+def whom(subject: Subject) -> str:
+    """The object, its name shortened where it is very long."""
+    name = subject.name or "(no name)"
+    if len(name) > LONGEST_NAME:
+        name = f"{name[: LONGEST_NAME - 16]}...{name[-13:]}"
+    return f'{subject.kind} "{name}"'
+
+
+def _clauses(ruling: Ruling) -> Iterator[str]:
+    match ruling.verdict:
+        case Verdict.SIDECARS_TOO_HEAVY if ruling.over_share:
+            yield from _over_share(ruling)
+        case Verdict.SIDECARS_TOO_HEAVY:
+            yield f"sidecars too heavy, {_numbers(ruling)}"
+            yield _sidecars(ruling.sidecars)
+            yield "without its sidecars it fits"
+        case Verdict.POD_TOO_LARGE:
+            yield f"too large, {_numbers(ruling)}"
+            yield from _too_large(ruling)
+        case Verdict.UNEVEN:
+            yield from _uneven(ruling)
+        case Verdict.UNKNOWN:
+            yield "no eligible node has published a topology, so whether it fits one NUMA node is unknown"
+            return
+    if ruling.misfit is not None and ruling.misfit.hint:
+        yield ruling.misfit.hint
+    if ruling.change:
+        yield f"smallest change: {changes(ruling.change)}"
+    if ruling.upgrade:
+        yield f"{ruling.upgrade} would hold it as it is"
+
+
+def _numbers(ruling: Ruling) -> str:
+    misfit = ruling.misfit
+    assert misfit is not None  # both verdicts come from a misfit
+    short = [name for name, asked in misfit.asked.items() if asked > misfit.found[name]] or ["cpu"]
+    asked = join([spoken(name, misfit.asked[name], misfit.found[name]) for name in short])
+    found = join([spoken(name, misfit.found[name], misfit.asked[name]) for name in short])
+    return f"asks {asked} on one NUMA node, the roomiest has {found}"
+
+
+def _place(zone: Zone | None) -> str:
+    return f"NUMA node {zone.node} of {zone.machine}" if zone else "no NUMA node"
+
+
+def _over_share(ruling: Ruling) -> Iterator[str]:
+    resource = "CPU" if ruling.share_resource == "cpu" else "memory"
+    yield f"sidecars too heavy, they take {ruling.over_share:.1f} % of its {resource}, over the {ruling.allowed_share} % allowed"
+    yield _sidecars(ruling.sidecars)
+
+
+def _sidecars(sidecars: Sequence[Heavy]) -> str:
+    named = [f"{heavy.name} asks {_weight(heavy)} ({heavy.share:.1f} %)" for heavy in sidecars[:NAMED_SIDECARS]]
+    more = len(sidecars) - NAMED_SIDECARS
+    if more > 0:
+        named.append("1 more sidecar" if more == 1 else f"{more} more sidecars")
+    return join(named)
+
+
+def _weight(heavy: Heavy) -> str:
+    return " and ".join(spoken(r, a) for r, a in (("cpu", heavy.cpu), ("memory", heavy.memory)) if a) or "nothing"
+
+
+def _too_large(ruling: Ruling) -> Iterator[str]:
+    if ruling.sidecars:
+        yield "even without its sidecars it does not fit"
+    yield f"held against {_place(ruling.largest)}"
+    if ruling.nodes_needed > 1:
+        yield f"it needs at least {ruling.nodes_needed} NUMA nodes there"
+    else:
+        yield f"all of {ruling.machine} does not hold it"
+
+
+def _uneven(ruling: Ruling) -> Iterator[str]:
+    slices = sum(weight.exclusive_cpus for weight in ruling.demand.containers)
+    asked = spoken("cpu", (ruling.demand.pod_cpu or 0) // 10**6)
+    owned = "all of them" if slices > 1 else "it"
+    yield f"no CPU is left for {join(ruling.starving)}, spec.resources asks {asked} and exclusive containers own {owned}"
+
+
+def changes(found: Sequence[Change]) -> str:
+    """``istio-proxy cpu from 2 to 1``, several joined."""
+    words = [f"{c.container} {c.resource} from {text(c.resource, c.before)} to {text(c.resource, c.after)}" for c in found]
+    more = len(words) - NAMED_CHANGES
+    return join(words if more <= 0 else [*words[:NAMED_CHANGES], f"{more} more"])
+
+
+def _notes(ruling: Ruling) -> Iterator[str]:
+    intent = ruling.intent
+    if intent.placement is PlacementClass.EXCLUSIVE and intent.bubble * 1000 - intent.cpu >= 1000:
+        yield (
+            f"it will own {spoken('cpu', intent.bubble * 1000)} while the scheduler counts {spoken('cpu', intent.cpu)}; "
+            "give its shared containers CPU requests that say so"
+        )
+    elif intent.placement is PlacementClass.EXCLUSIVE and ruling.demand.pod_cpu and intent.cpu % 1000:
+        yield (
+            f"spec.resources asks {spoken('cpu', intent.cpu)}, and {spoken('cpu', intent.bubble * 1000)} will be its own; "
+            "CPUs are owned whole"
+        )
+    if ruling.undeclarable:
+        yield f"the annotation armistice.dev/sidecars names {join(ruling.undeclarable)}, which is no container of it"
+
+
+def join(words: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join(words) if len(words) < 3 else f"{', '.join(words[:-1])} and {words[-1]}"

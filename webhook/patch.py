@@ -1,0 +1,29 @@
+"""The one patch that the webhook ever makes: annotations of a pod (JSON Patch, RFC 6902).
+
+A patch that does not apply is an error for the user even where the webhook is allowed to fail, so only operations are
+used that cannot fail: ``add`` of a key whose parent is there. Neither ``test`` nor ``remove``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Operation = Mapping[str, Any]
+
+_PARENT = "/metadata/annotations"
+
+
+def annotate(present: Mapping[str, str] | None, wanted: Mapping[str, str]) -> tuple[Operation, ...]:
+    """What makes the wanted annotations true; nothing where they are already. None: the object has no annotations."""
+    missing = {key: value for key, value in wanted.items() if not present or present.get(key) != value}
+    if not missing:
+        return ()
+    if present is None:
+        return ({"op": "add", "path": _PARENT, "value": missing},)
+    return tuple({"op": "add", "path": f"{_PARENT}/{escape(key)}", "value": text} for key, text in missing.items())
+
+
+def escape(key: str) -> str:
+    """A key as one step of a JSON Pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1")

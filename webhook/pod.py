@@ -1,0 +1,186 @@
+"""The door for pods: from a decoded JSON or YAML object to the values that are weighed.
+
+Read by hand rather than by a schema library: it is on the path of every admission, and its errors say the field, what
+was found and what is wanted in the API server's own manner. Unknown fields are none of our business and passed over;
+``null`` counts as absent, as it does there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.defaulting import LimitRange
+from shared.errors import InputError
+from shared.intent import page_size
+from shared.pod import Amounts, Container, Pod, is_hugepages
+from shared.quantity import from_json
+
+TEMPLATES: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("", "Pod"): (),
+    ("", "PodTemplate"): ("template",),
+    ("", "ReplicationController"): ("spec", "template"),
+    ("apps", "Deployment"): ("spec", "template"),
+    ("apps", "ReplicaSet"): ("spec", "template"),
+    ("apps", "StatefulSet"): ("spec", "template"),
+    ("apps", "DaemonSet"): ("spec", "template"),
+    ("batch", "Job"): ("spec", "template"),
+    ("batch", "CronJob"): ("spec", "jobTemplate", "spec", "template"),
+}
+"""API group and kind to the way to what a pod is made from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom a verdict is about."""
+
+    kind: str
+    namespace: str
+    name: str
+    """The name, or ``generateName`` where there is no name yet."""
+
+    def __str__(self) -> str:
+        return f'{self.kind} "{self.name}"'
+
+
+def subject(obj: Mapping[str, Any], namespace: str = "") -> Subject:
+    """The object's kind, namespace (the given one, its own, or ``default``) and name."""
+    metadata = obj.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    name = metadata.get("name") or metadata.get("generateName") or ""
+    own = namespace or metadata.get("namespace") or "default"
+    return Subject(str(obj.get("kind") or "Pod"), str(own), str(name))
+
+
+def template_path(obj: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The way to the pod or pod template in an object; None for a kind that holds none."""
+    group, slash, _ = str(obj.get("apiVersion", "")).rpartition("/")
+    return TEMPLATES.get((group if slash else "", str(obj.get("kind"))))
+
+
+def find_template(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The pod itself, or the template that an object makes pods from; None for a kind that holds none.
+
+    Raises InputError where the kind should have one and has not.
+    """
+    path = template_path(obj)
+    if path is None:
+        return None
+    found: Any = obj
+    for depth, step in enumerate(path, start=1):
+        found = _mapping(found.get(step), ".".join(path[:depth]))
+        if not found:
+            raise InputError(f"{'.'.join(path[:depth])}: required, and missing")
+    return found  # type: ignore[no-any-return]
+
+
+def parse_pod(template: Mapping[str, Any]) -> Pod:
+    """A pod, or a template's content, as values. Raises InputError naming the field."""
+    metadata = _mapping(template.get("metadata"), "metadata")
+    spec = _mapping(template.get("spec"), "spec")
+    resources = spec.get("resources")
+    level = _mapping(resources, "spec.resources")
+    pod = Pod(
+        containers=_containers(spec, "containers"),
+        init_containers=_containers(spec, "initContainers"),
+        requests=_amounts(level.get("requests"), "spec.resources.requests") if level else None,
+        limits=_amounts(level.get("limits"), "spec.resources.limits") if level else None,
+        overhead=_amounts(spec.get("overhead"), "spec.overhead"),
+        annotations=_annotations(metadata),
+    )
+    _check_names(pod)
+    return pod
+
+
+def _check_names(pod: Pod) -> None:
+    if not pod.containers:
+        raise InputError("spec.containers: required, and missing")
+    seen: set[str] = set()
+    for container in (*pod.init_containers, *pod.containers):
+        if container.name in seen:
+            raise InputError(f'container name "{container.name}": used twice; names are unique in a pod')
+        seen.add(container.name)
+
+
+def _containers(spec: Mapping[str, Any], key: str) -> tuple[Container, ...]:
+    found = spec.get(key)
+    if found is None:
+        return ()
+    if not isinstance(found, list):
+        raise InputError(f"spec.{key}: expected a list, found {_kind(found)}")
+    return tuple(_container(item, f"spec.{key}[{index}]", key) for index, item in enumerate(found))
+
+
+def _container(item: Any, path: str, key: str) -> Container:
+    fields = _mapping(item, path)
+    name = fields.get("name")
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{path}.name: required, and missing")
+    resources = _mapping(fields.get("resources"), f"{path}.resources")
+    return Container(
+        name=name,
+        requests=_amounts(resources.get("requests"), f"{path}.resources.requests"),
+        limits=_amounts(resources.get("limits"), f"{path}.resources.limits"),
+        restartable=key == "initContainers" and fields.get("restartPolicy") == "Always",
+        image=str(fields.get("image") or ""),
+    )
+
+
+def _amounts(found: Any, path: str) -> Amounts:
+    return {name: _amount(name, value, path) for name, value in _mapping(found, path).items()}
+
+
+def _amount(name: str, value: Any, path: str) -> int:
+    try:
+        amount = from_json(value)
+        if is_hugepages(name) and page_size(name) <= 0:
+            raise InputError("the page size must be a positive quantity, as in hugepages-2Mi")
+    except InputError as error:
+        raise InputError(f"{path}[{name}]: {_shown(value)}: {error}") from error
+    if amount < 0:
+        raise InputError(f"{path}[{name}]: {_shown(value)}: must be greater than or equal to 0")
+    return amount
+
+
+def _annotations(metadata: Mapping[str, Any]) -> Mapping[str, str]:
+    found = _mapping(metadata.get("annotations"), "metadata.annotations")
+    return {key: value for key, value in found.items() if isinstance(value, str)}
+
+
+def _mapping(found: Any, path: str) -> Mapping[str, Any]:
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: expected an object, found {_kind(found)}")
+    for key in found:
+        if not isinstance(key, str):
+            raise InputError(f"{path}: expected text as a key, found {_shown(key)}")
+    return found
+
+
+_KINDS = {bool: "a truth value", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+
+
+def _kind(found: object) -> str:
+    return _KINDS.get(type(found), type(found).__name__)
+
+
+def _shown(found: object) -> str:
+    """A value as an error may repeat it: on one line, and not too long."""
+    text = " ".join(repr(found).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def limit_ranges(obj: Mapping[str, Any]) -> Iterator[LimitRange]:
+    """The ``type: Container`` items of a LimitRange object."""
+    spec = _mapping(obj.get("spec"), "spec")
+    limits = spec.get("limits")
+    if limits is not None and not isinstance(limits, list):
+        raise InputError(f"spec.limits: expected a list, found {_kind(limits)}")
+    for index, item in enumerate(limits or []):
+        path = f"spec.limits[{index}]"
+        fields = _mapping(item, path)
+        if fields.get("type") == "Container":
+            keys = ("default", "defaultRequest", "max", "min")
+            yield LimitRange.of(*(_amounts(fields.get(key), f"{path}.{key}") for key in keys))
