@@ -25,7 +25,7 @@ from shared import cores
 from shared.cpuset import EMPTY, CpuSet
 from shared.demand import PlacementClass
 from shared.intent import Intent, Part
-from shared.ledger import Book, Layout, Ledger, Site
+from shared.ledger import Book, Layout, Ledger, Site, for_pods
 from shared.placement import Account, Misfit, Placement
 from shared.policy import Isolation, Scope, Smt, TopologyPolicy
 from shared.quantity import spoken
@@ -75,8 +75,7 @@ class Stay:
 def offer(ledger: Ledger, pod: str, intent: Intent) -> Placement | Misfit:
     """The place for a pod, or the reason why there is none. Nothing changes."""
     if intent.placement is PlacementClass.NONE:
-        nodes = ledger.layout.machine.numa_nodes
-        return Placement(pod, intent, (), tuple(n.id for n in nodes if n.memory != 0 and n.cpus), EMPTY, {}, ())
+        return _anywhere(ledger, pod, intent)
     stays: list[tuple[Unit, Stay]] = []
     view = ledger
     for unit in units(intent):
@@ -86,6 +85,13 @@ def offer(ledger: Ledger, pod: str, intent: Intent) -> Placement | Misfit:
         stays.append((unit, stay))
         view = _with(view, stay)
     return _placement(view.layout, pod, intent, stays)
+
+
+def _anywhere(ledger: Ledger, pod: str, intent: Intent) -> Placement:
+    """Class none: the whole node shared pool, and memory wherever pods may have any."""
+    numa_nodes = tuple(site.id for site in ledger.layout.with_cpus)
+    holding = (n.id for n in ledger.layout.machine.numa_nodes if n.memory != 0 and for_pods(n))
+    return Placement(pod, intent, numa_nodes, tuple(holding), EMPTY, {}, ())
 
 
 def units(intent: Intent) -> tuple[Unit, ...]:

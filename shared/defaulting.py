@@ -34,12 +34,18 @@ class LimitRange:
 
 
 def with_defaults(pod: Pod, ranges: Iterable[LimitRange] = ()) -> Pod:
-    """The pod as the API server would store it."""
-    pod = _each_container(pod, lambda c: replace(c, requests={**c.limits, **c.requests}))
-    pod = _pod_level(pod)
-    for item in ranges:
+    """The pod as the scheduler would see it."""
+    pod = _settled(pod)
+    for item in (ranges := tuple(ranges)):
         pod = _each_container(pod, partial(_limited, item))
-    return pod
+    return _settled(pod) if ranges else pod
+
+
+def _settled(pod: Pod) -> Pod:
+    """Defaults as they are after reading the pod again, which the API server does after every webhook's patch and when it
+    takes it from its store: pod-level limits filled in the first time make for more requests the second time."""
+    pod = _each_container(pod, lambda c: replace(c, requests={**c.limits, **c.requests}))
+    return _pod_level(_pod_level(pod))
 
 
 def _each_container(pod: Pod, change: Callable[[Container], Container]) -> Pod:

@@ -35,7 +35,7 @@ class Placement:
     """The key it is known by in the ledger."""
     intent: Intent
     numa_nodes: tuple[int, ...]
-    """Kernel ids, ascending; empty for class none, which may run anywhere."""
+    """Kernel ids, ascending; all with CPUs for class none."""
     memory_nodes: tuple[int, ...]
     """Kernel ids for ``cpuset.mems``, ascending."""
     bubble: CpuSet

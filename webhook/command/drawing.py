@@ -364,7 +364,7 @@ def _legend(machine: Machine, bubbles: Sequence[Bubble], glyphs: Mapping[int, _G
         yield from _pod(bubble, *_letter(place))
     for bubble in bubbles:
         if not bubble.owns:
-            yield _entry(_Glyph("~", "dim"), f"{bubble.label}, in the node shared pool: {_together(bubble.containers)}")
+            yield _entry(_Glyph("~", "dim"), f"{bubble.label}, in the node shared pool: {_alike(bubble.containers)}")
     free = {cpu: glyph for cpu, glyph in glyphs.items() if glyph.char in (FREE, ASCII_FREE)}
     if free:
         what = "node shared pool" if bubbles else "a CPU, the threads of a core side by side"
@@ -384,6 +384,12 @@ def _pod(bubble: Bubble, own: _Glyph, shared: _Glyph) -> Iterator[Text]:
     yield _entry(own, f"{bubble.label}: {_together(slices) or 'no exclusive CPUs'}")
     if bubble.pool:
         yield _entry(shared, f"  shared by {', '.join(sharing) or 'nobody yet'}: {bubble.pool}")
+
+
+def _alike(containers: Mapping[str, CpuSet]) -> str:
+    """One CPU list where all containers have the same."""
+    distinct = set(containers.values())
+    return str(distinct.pop()) if len(distinct) == 1 else _together(containers)
 
 
 def _together(containers: Mapping[str, CpuSet]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,13 +71,20 @@ def _is_limit_range(obj: Mapping[str, Any]) -> bool:
 def _objects_of(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for file in _files_of(name):
         if file == STANDARD_INPUT:
-            documents = parse_documents(click.get_text_stream("stdin").read(), "standard input")
+            documents = parse_documents(_standard_input(), "standard input")
         else:
             documents = read_documents(Path(file))
         for number, obj in enumerate(objects(documents), start=1):
             if not isinstance(obj, dict):
                 raise InputError(f"{file}#{number}: expected a Kubernetes object, found {type(obj).__name__}")
             yield f"{file}#{number}", obj
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError("standard input is not text in UTF-8") from error
 
 
 def _files_of(name: str) -> Iterator[str]:
@@ -130,6 +138,13 @@ def manifest_option(command: F) -> F:
     )(command)
 
 
+def _decorated(command: F, options: Sequence[Callable[[F], F]]) -> F:
+    """Add options so that ``--help`` lists them in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 # Policy.
 
 
@@ -155,9 +170,7 @@ def policy_options(command: F) -> F:
         _choice("--isolation", Isolation, Isolation.AUTO, "How cores are kept exclusive on the node."),
         _choice("--smt", Smt, Smt.FULL_CORES, "Whether SMT siblings may belong to different pods."),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _decorated(command, options)
 
 
 def _choice(flag: str, values: type[Any], default: Any, text: str) -> Callable[[F], F]:
@@ -215,9 +228,7 @@ def node_options(command: F) -> F:
         click.option("--nodes", metavar="FILE", help="NodeResourceTopology objects (v1alpha2)."),
         click.option("--cluster", is_flag=True, help="The nodes of the current kubeconfig's cluster."),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return _decorated(command, options)
 
 
 def read_nodes(machines: Sequence[str], sysfs: str | None, nodes: str | None, cluster: bool) -> list[Machine]:
