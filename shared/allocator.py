@@ -134,7 +134,7 @@ def _pages(hugepages: Mapping[int, int]) -> Mapping[int, int]:
 
 def _seat(ledger: Ledger, unit: Unit, intent: Intent) -> Stay | Misfit:
     rooms: list[Room] = []
-    for free in _sources(ledger, intent.placing.isolation):
+    for free in _sources(ledger, unit, intent.placing.isolation):
         rooms = [room for site in ledger.layout.with_cpus if (room := _room(ledger, site, unit, free))]
         single = _tightest(rooms, unit)
         if single is not None:
@@ -150,10 +150,10 @@ def _seat(ledger: Ledger, unit: Unit, intent: Intent) -> Stay | Misfit:
     return _settle(ledger, unit, chosen, ledger.free)
 
 
-def _sources(ledger: Ledger, isolation: Isolation) -> Iterator[int]:
+def _sources(ledger: Ledger, unit: Unit, isolation: Isolation) -> Iterator[int]:
     """Where CPUs may come from. Isolated CPUs serve only those who asked for them: without load balancing, threads that
     do not pin themselves would all stay on one CPU (Documentation/admin-guide/cgroup-v2.rst, cpuset partitions)."""
-    if isolation is Isolation.ISOLATED and ledger.isolated:
+    if unit.cpus and isolation is Isolation.ISOLATED and ledger.isolated:
         yield ledger.isolated
     yield ledger.free
 

@@ -42,8 +42,8 @@ def with_defaults(pod: Pod, ranges: Iterable[LimitRange] = ()) -> Pod:
 
 
 def _settled(pod: Pod) -> Pod:
-    """Defaults as they are after reading the pod again, which the API server does after every webhook's patch and when it
-    takes it from its store: pod-level limits filled in the first time make for more requests the second time."""
+    """Defaults as they are once the pod was read again, which the API server does after every webhook's patch and when
+    it takes it from its store: pod-level limits filled in the first time make for more requests the second time."""
     pod = _each_container(pod, lambda c: replace(c, requests={**c.limits, **c.requests}))
     return _pod_level(_pod_level(pod))
 

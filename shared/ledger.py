@@ -20,6 +20,7 @@ from shared.cpuset import EMPTY, CpuSet
 from shared.demand import PlacementClass
 from shared.errors import InputError, InvariantError
 from shared.placement import Account, Placement
+from shared.quantity import spoken
 from shared.topology import Machine, MemoryKind, NumaNode
 
 K = TypeVar("K")
@@ -256,7 +257,9 @@ def _books(machine: Machine, reserved: CpuSet, reserved_memory: int) -> tuple[Bo
             memory[node.id] = have - min(have, owed)
             owed -= min(have, owed)
     if owed and any(have is not None for have in memory.values()):
+        asked, has = reserved_memory, reserved_memory - owed
         raise InputError(
-            f"machine {machine.name}: cannot reserve {reserved_memory} bytes of memory; it is {owed} bytes short"
+            f"machine {machine.name}: cannot reserve {spoken('memory', asked, has)} of memory; it has "
+            f"{spoken('memory', has, asked)}"
         )
     return tuple(Book(memory[node.id], dict(node.hugepages), dict(node.devices)) for node in machine.numa_nodes)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from shared.demand import CORE, Demand, Weight, is_eligible, weigh
+from shared.demand import CORE, Demand, PlacementClass, Weight, is_eligible, weigh
 from shared.kep753 import peak
 from shared.pod import Amounts, Container, Pod, is_hugepages, is_pod_level
 from shared.quantity import NANO, from_whole, parse, to_whole
@@ -86,15 +86,28 @@ def _knobs(pod: Pod, demand: Demand, names: Sequence[str], resource: str) -> Ite
     containers = {container.name: container for container in (*pod.init_containers, *pod.containers)}
     for name in names:
         if name == POD_LEVEL:
-            amount = (pod.requests or {}).get(resource, 0) if is_pod_level(resource) else 0
-            whole = resource == "cpu" and amount % CORE == 0
-        else:
-            amount = containers[name].requests.get(resource, 0)
-            whole = resource == "cpu" and is_eligible(containers[name])
-        step = _step(resource, whole)
+            yield from _pod_level_knob(pod, demand, resource)
+            continue
+        amount = containers[name].requests.get(resource, 0)
+        step = _step(resource, whole=resource == "cpu" and is_eligible(containers[name]))
         floor = 0 if name in spared else step
         if amount > floor:
             yield Knob(name, resource, amount, floor, step)
+
+
+def _pod_level_knob(pod: Pod, demand: Demand, resource: str) -> Iterator[Knob]:
+    """The pod-level figure, down to what its containers need at their floors."""
+    amount = (pod.requests or {}).get(resource, 0)
+    if not is_pod_level(resource):
+        return
+    step = _step(resource, whole=resource == "cpu" and amount % CORE == 0)
+    if resource == "cpu" and demand.placement is PlacementClass.EXCLUSIVE:
+        owners = sum(1 for weight in demand.containers if weight.eligible)
+        floor = CORE * (owners + any(w.role is not Role.INIT and not w.eligible for w in demand.containers))
+    else:
+        floor = step * len(demand.containers)
+    if amount > floor:
+        yield Knob(POD_LEVEL, resource, amount, floor, step)
 
 
 def _step(resource: str, whole: bool) -> int:

@@ -10,13 +10,18 @@ from collections.abc import Iterator, Sequence
 
 from shared.demand import PlacementClass
 from shared.inventory import Zone
+from shared.placement import Misfit
+from shared.pod import is_hugepages
 from shared.quantity import spoken, text
 from webhook.change import POD_LEVEL, Change
 from webhook.pod import Subject
 from webhook.verdict import Heavy, Ruling, Verdict
 
-LONGEST_NAME = 40
-"""Characters of an object's name in a message; longer ones lose their middle."""
+LEAD = 120
+"""Characters of the first clause: a name that would make it longer loses its middle."""
+
+SHORTEST_NAME = 16
+"""Characters that every name keeps."""
 
 NAMED_SIDECARS = 3
 """Sidecars that are named in a message, heaviest first; the others are counted."""
@@ -29,7 +34,9 @@ def say(subject: Subject, ruling: Ruling) -> str:
     """What a person applying the object reads; empty when it fits."""
     if ruling.verdict is Verdict.FITS:
         return ""
-    return f"{whom(subject)}: {'; '.join(_clauses(ruling))}"
+    lead, *rest = _clauses(ruling)
+    room = LEAD - len(f'{subject.kind} "": {lead}')
+    return "; ".join([f"{whom(subject, max(SHORTEST_NAME, room))}: {lead}", *rest])
 
 
 def notes(subject: Subject, ruling: Ruling) -> tuple[str, ...]:
@@ -37,11 +44,12 @@ def notes(subject: Subject, ruling: Ruling) -> tuple[str, ...]:
     return tuple(f"{whom(subject)}: {note}" for note in _notes(ruling))
 
 
-def whom(subject: Subject) -> str:
-    """The object, its name shortened where it is very long."""
+def whom(subject: Subject, longest: int = 63) -> str:
+    """The object, its name shortened to some characters (at least 16) by its middle."""
     name = subject.name or "(no name)"
-    if len(name) > LONGEST_NAME:
-        name = f"{name[: LONGEST_NAME - 16]}...{name[-13:]}"
+    if len(name) > longest:
+        head = (longest - 3) // 2
+        name = f"{name[:head]}...{name[head + 3 - longest :]}"
     return f'{subject.kind} "{name}"'
 
 
@@ -50,11 +58,11 @@ def _clauses(ruling: Ruling) -> Iterator[str]:
         case Verdict.SIDECARS_TOO_HEAVY if ruling.over_share:
             yield from _over_share(ruling)
         case Verdict.SIDECARS_TOO_HEAVY:
-            yield f"sidecars too heavy, {_numbers(ruling)}"
+            yield from _numbers("sidecars too heavy", ruling)
             yield _sidecars(ruling.sidecars)
             yield "without its sidecars it fits"
         case Verdict.POD_TOO_LARGE:
-            yield f"too large, {_numbers(ruling)}"
+            yield from _numbers("too large", ruling)
             yield from _too_large(ruling)
         case Verdict.UNEVEN:
             yield from _uneven(ruling)
@@ -69,13 +77,27 @@ def _clauses(ruling: Ruling) -> Iterator[str]:
         yield f"{ruling.upgrade} would hold it as it is"
 
 
-def _numbers(ruling: Ruling) -> str:
+def _numbers(verdict: str, ruling: Ruling) -> Iterator[str]:
+    """What is asked and what there is: the resource that lacks most in the lead, the others after it."""
     misfit = ruling.misfit
     assert misfit is not None  # both verdicts come from a misfit
     short = [name for name, asked in misfit.asked.items() if asked > misfit.found[name]] or ["cpu"]
-    asked = join([spoken(name, misfit.asked[name], misfit.found[name]) for name in short])
-    found = join([spoken(name, misfit.found[name], misfit.asked[name]) for name in short])
-    return f"asks {asked} on one NUMA node, the roomiest has {found}"
+    short.sort(key=lambda name: misfit.found[name] / max(1, misfit.asked[name]))
+    asked = [spoken(name, misfit.asked[name], misfit.found[name]) for name in short]
+    found = [_bare(name, misfit) for name in short]
+    yield f"{verdict}, asks {asked[0]}, the roomiest NUMA node has {found[0]}"
+    if short[1:]:
+        yield f"it asks {join(asked[1:])}, and there is {join(found[1:])}"
+
+
+def _bare(resource: str, misfit: Misfit) -> str:
+    """What was found of a resource that has just been named."""
+    found, asked = misfit.found[resource], misfit.asked[resource]
+    if resource == "cpu":
+        return spoken(resource, found, asked)
+    if resource == "memory" or is_hugepages(resource):
+        return spoken("memory", found, asked)
+    return str(found)
 
 
 def _place(zone: Zone | None) -> str:

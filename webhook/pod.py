@@ -69,9 +69,10 @@ def find_template(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
         return None
     found: Any = obj
     for depth, step in enumerate(path, start=1):
-        found = _mapping(found.get(step), ".".join(path[:depth]))
-        if not found:
-            raise InputError(f"{'.'.join(path[:depth])}: required, and missing")
+        where = ".".join(path[:depth])
+        if found.get(step) is None:
+            raise InputError(f"{where}: required, and missing")
+        found = _mapping(found[step], where)
     return found  # type: ignore[no-any-return]
 
 

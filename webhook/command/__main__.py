@@ -23,6 +23,7 @@ COMMANDS = {
     "place": "webhook.command.place:place",
     "machines": "webhook.command.machines:machines",
     "topology": "webhook.command.topology:topology",
+    "webhook": "webhook.command.webhook:webhook",
 }
 """Name to module and attribute, in the order of ``armistice --help``."""
 

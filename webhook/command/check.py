@@ -142,7 +142,7 @@ def _show(ruled: list[tuple[Item, Ruling]], inventory: Inventory) -> None:
         for sentence in (messages.say(about, ruling), *messages.notes(about, ruling)):
             if sentence:
                 clauses = sentence.split("; ")
-                print_people(*(Padding(Text(clause), (0, 0, 0, 6)) for clause in clauses))
+                print_people(*(Padding(Text(clause), (0, 0, 0, 6), expand=False) for clause in clauses))
     bad = sum(1 for _, ruling in ruled if ruling.verdict in BAD)
     against = ", ".join(known.name for known in inventory.known[:4])
     more = len(inventory.known) - 4

@@ -119,8 +119,8 @@ def _naming(source: str, obj: Mapping[str, Any]) -> Iterator[None]:
 def tell_skipped(manifests: Manifests) -> None:
     """One line on standard error where objects were passed over."""
     if manifests.skipped:
-        objects_ = "1 object" if manifests.skipped == 1 else f"{manifests.skipped} objects"
-        click.echo(f"{objects_} that hold no pod skipped", err=True)
+        skipped = manifests.skipped
+        click.echo("1 object without a pod skipped" if skipped == 1 else f"{skipped} objects without pods skipped", err=True)
     elif not manifests.items:
         click.echo("nothing to do: the input holds no object", err=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -136,7 +136,8 @@ def show(ledger: Ledger, placed: Sequence[Placed]) -> None:
     """The machine as a picture with the pods on it, and the misfits below."""
     from webhook.command.drawing import draw
 
-    print_people(draw(ledger.layout.machine, list(_bubbles(ledger, placed))))
+    machine = replace(ledger.layout.machine, reserved=ledger.layout.reserved)
+    print_people(draw(machine, list(_bubbles(ledger, placed))))
     for each in placed:
         if isinstance(each.answer, Misfit):
             about = each.item.subject
