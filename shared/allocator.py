@@ -1,7 +1,7 @@
 """Where a pod goes on a machine: the one allocator, at admission and on the node.
 
-:func:`offer` looks at a ledger and an intent and answers with a Placement or a Misfit; it changes nothing. Committing the
-placement to the ledger is the caller's step, so that "would it fit" is the real code without its last step.
+:func:`offer` looks at a ledger and an intent and answers with a Placement or a Misfit; it changes nothing. Committing
+the placement to the ledger is the caller's step, so that "would it fit" is the real code without its last step.
 
 A pod is one *unit* (scope ``pod``), or one unit for each eligible container and one for the rest (scope ``container``).
 Each unit goes where it leaves the least room behind, so that the largest holes stay large:

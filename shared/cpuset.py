@@ -28,6 +28,9 @@ class CpuSet:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a CpuSet does not change")
 
+    def __reduce__(self) -> tuple[type[CpuSet], tuple[int]]:
+        return CpuSet, (self.mask,)
+
     @classmethod
     def of(cls, cpus: Iterable[int]) -> CpuSet:
         """The set of the given CPU numbers."""

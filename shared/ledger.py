@@ -194,7 +194,10 @@ def lay_out(machine: Machine, reserved: CpuSet, reserved_memory: int) -> Layout:
         )
     usable = (machine.online - reserved).mask
     if not usable & ~machine.isolated.mask:
-        raise InputError(f"machine {machine.name}: reserving CPUs {reserved} leaves none for pods")
+        isolated = f"; CPUs {machine.isolated} are isolated" if machine.isolated else ""
+        raise InputError(
+            f"machine {machine.name}: reserving CPUs {reserved or 'none'} leaves none for the node shared pool{isolated}"
+        )
     with_cpus = [place for place, node in enumerate(machine.numa_nodes) if node.cpus.mask & usable]
     return Layout(
         machine=machine,
@@ -262,4 +265,5 @@ def _books(machine: Machine, reserved: CpuSet, reserved_memory: int) -> tuple[Bo
             f"machine {machine.name}: cannot reserve {spoken('memory', asked, has)} of memory; it has "
             f"{spoken('memory', has, asked)}"
         )
-    return tuple(Book(memory[node.id], dict(node.hugepages), dict(node.devices)) for node in machine.numa_nodes)
+    none = dict.fromkeys(sorted(machine.known_devices), 0)  # what one NUMA node names, the others have none of
+    return tuple(Book(memory[node.id], dict(node.hugepages), {**none, **node.devices}) for node in machine.numa_nodes)

@@ -1,11 +1,12 @@
 """The smallest change that makes a pod acceptable: whom to cut, in what, from what to what.
 
-The search is made with the real judgement: a caller's ``acceptable`` weighs and places every candidate with the code that
-judged the pod. It tries to cut the sidecars; if that cannot help, the app containers; then the init containers; then all
-of them. A pod with ``spec.resources`` is cut there, and its containers as far as they no longer fit in it.
+The search is made with the real judgement: a caller's ``acceptable`` weighs and places every candidate with the code
+that judged the pod. It tries to cut the sidecars; if that cannot help, the app containers; then the init containers;
+then all of them. A pod with ``spec.resources`` is cut there, and its containers as far as they no longer fit in it.
 
-In each try everything goes down to its floor first. If even that is not acceptable the try is given up; else each amount
-is put back as far as it will go, the heaviest container last, so that it bears the cut and the others keep theirs.
+In each try everything goes down to its floor first. If even that is not acceptable the try is given up; else each
+amount is put back as far as it will go, the heaviest container last, so that it bears the cut and the others keep
+theirs.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ TIMEOUT = (3.0, 10.0)
 
 
 def connect() -> client.ApiClient:
-    """A client of the current kubeconfig's cluster, or, in a pod, of its own. Raises InputError where there is neither."""
+    """A client of the current kubeconfig's cluster, or, in a pod, of its own. Raises InputError if there is neither."""
     configuration = client.Configuration()
     given = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
     try:

@@ -13,7 +13,7 @@ from shared.inventory import Zone
 from shared.placement import Misfit
 from shared.pod import is_hugepages
 from shared.quantity import spoken, text
-from webhook.change import POD_LEVEL, Change
+from webhook.change import Change
 from webhook.pod import Subject
 from webhook.verdict import Heavy, Ruling, Verdict
 
@@ -106,7 +106,8 @@ def _place(zone: Zone | None) -> str:
 
 def _over_share(ruling: Ruling) -> Iterator[str]:
     resource = "CPU" if ruling.share_resource == "cpu" else "memory"
-    yield f"sidecars too heavy, they take {ruling.over_share:.1f} % of its {resource}, over the {ruling.allowed_share} % allowed"
+    share, allowed = f"{ruling.over_share:.1f} %", f"{ruling.allowed_share} %"
+    yield f"sidecars too heavy, they take {share} of its {resource}, over the {allowed} allowed"
     yield _sidecars(ruling.sidecars)
 
 
@@ -127,37 +128,34 @@ def _too_large(ruling: Ruling) -> Iterator[str]:
         yield "even without its sidecars it does not fit"
     yield f"held against {_place(ruling.largest)}"
     if ruling.nodes_needed > 1:
-        yield f"it needs at least {ruling.nodes_needed} NUMA nodes there"
+        yield f"it needs at least {ruling.nodes_needed} NUMA nodes"
     else:
-        yield f"all of {ruling.machine} does not hold it"
+        yield "no machine as a whole holds it either"
 
 
 def _uneven(ruling: Ruling) -> Iterator[str]:
     slices = sum(weight.exclusive_cpus for weight in ruling.demand.containers)
     asked = spoken("cpu", (ruling.demand.pod_cpu or 0) // 10**6)
     owned = "all of them" if slices > 1 else "it"
-    yield f"no CPU is left for {join(ruling.starving)}, spec.resources asks {asked} and exclusive containers own {owned}"
+    yield f"no CPU is left for {join(ruling.starving)}, spec.resources asks {asked} and its slices take {owned}"
 
 
 def changes(found: Sequence[Change]) -> str:
     """``istio-proxy cpu from 2 to 1``, several joined."""
-    words = [f"{c.container} {c.resource} from {text(c.resource, c.before)} to {text(c.resource, c.after)}" for c in found]
+    words = [
+        f"{c.container} {c.resource} from {text(c.resource, c.before)} to {text(c.resource, c.after)}" for c in found
+    ]
     more = len(words) - NAMED_CHANGES
     return join(words if more <= 0 else [*words[:NAMED_CHANGES], f"{more} more"])
 
 
 def _notes(ruling: Ruling) -> Iterator[str]:
     intent = ruling.intent
+    owns, asks = spoken("cpu", intent.bubble * 1000), spoken("cpu", intent.cpu)
     if intent.placement is PlacementClass.EXCLUSIVE and intent.bubble * 1000 - intent.cpu >= 1000:
-        yield (
-            f"it will own {spoken('cpu', intent.bubble * 1000)} while the scheduler counts {spoken('cpu', intent.cpu)}; "
-            "give its shared containers CPU requests that say so"
-        )
+        yield f"it will own {owns} while the scheduler counts {asks}; let its shared containers request their CPUs"
     elif intent.placement is PlacementClass.EXCLUSIVE and ruling.demand.pod_cpu and intent.cpu % 1000:
-        yield (
-            f"spec.resources asks {spoken('cpu', intent.cpu)}, and {spoken('cpu', intent.bubble * 1000)} will be its own; "
-            "CPUs are owned whole"
-        )
+        yield f"spec.resources asks {asks}, and {owns} will be its own; CPUs are owned whole"
     if ruling.undeclarable:
         yield f"the annotation armistice.dev/sidecars names {join(ruling.undeclarable)}, which is no container of it"
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from shared.allocator import fewest, units
+from shared.allocator import offer
 from shared.demand import Demand, weigh
 from shared.intent import Intent, make, starved
 from shared.inventory import Closest, Inventory, Known, Zone, zones_of
-from shared.placement import Misfit
+from shared.placement import Misfit, Placement
 from shared.pod import Pod
 from shared.policy import Placing, TopologyPolicy
 from shared.quantity import from_whole
@@ -63,7 +63,7 @@ class Ruling:
     misfit: Misfit | None = None
     """What that machine said."""
     nodes_needed: int = 0
-    """The fewest NUMA nodes of it that hold the pod together; 0 when it cannot, or the pod fits one."""
+    """The fewest NUMA nodes of a known machine that hold the pod together; 0 when none does, or the pod fits one."""
     over_share: float = 0.0
     """The sidecars' share in per cent where it is over the limit; else 0."""
     allowed_share: int = 100
@@ -191,9 +191,7 @@ def _pod_cpu(demand: Demand) -> int:
     return -(-(demand.pod_cpu or 0) // 10**6)
 
 
-def _too_much(
-    ruling: Ruling, pod: Pod, bench: Bench, judged: Placing, max_share: int | None, late: Late
-) -> Ruling:
+def _too_much(ruling: Ruling, pod: Pod, bench: Bench, judged: Placing, max_share: int | None, late: Late) -> Ruling:
     closest = bench.inventory.closest(ruling.judged)
     assert closest is not None  # an inventory that is not empty and holds nothing has a closest
     verdict = _blame(ruling, pod, bench.inventory, judged)
@@ -205,7 +203,7 @@ def _too_much(
         largest=_zone(closest) or ruling.largest,
         machine=closest.known.name,
         misfit=closest.misfit,
-        nodes_needed=_nodes_needed(closest, ruling.judged),
+        nodes_needed=_nodes_needed(ruling.demand, bench.inventory, judged),
         change=change,
         upgrade=next(bench.upgrades.holders(ruling.judged), "") if bench.upgrades else "",
     )
@@ -230,8 +228,14 @@ def _zone(closest: Closest) -> Zone | None:
     return next((zone for zone in zones_of(closest.known) if zone.node == closest.misfit.node), None)
 
 
-def _nodes_needed(closest: Closest, intent: Intent) -> int:
-    return max(fewest(closest.known.ledger.layout, unit) for unit in units(intent))
+def _nodes_needed(demand: Demand, inventory: Inventory, judged: Placing) -> int:
+    """The NUMA nodes that a machine would spread the pod over, as few as it can; 0 when no machine holds it so."""
+    spread = make(demand, replace(judged, policy=TopologyPolicy.RESTRICTED))
+    holder = inventory.holder(spread)
+    if holder is None:
+        return 0
+    answer = offer(holder.ledger, "", spread)
+    return len(answer.numa_nodes) if isinstance(answer, Placement) else 0
 
 
 def breaks(level: TopologyPolicy, ruling: Ruling) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import operator
+import pickle
 import time
 from collections.abc import Callable
+from copy import copy, deepcopy
 from typing import Any
 
 import pytest
@@ -122,6 +124,11 @@ def test_a_set_does_not_change() -> None:
     with pytest.raises(AttributeError) as refusal:
         EMPTY.mask = 1
     assert str(refusal.value) == "a CpuSet does not change"
+
+
+def test_a_set_can_be_copied_and_sent() -> None:
+    given = CpuSet.parse("0-1,4")
+    assert deepcopy(given) == copy(given) == pickle.loads(pickle.dumps(given)) == given
 
 
 def test_a_set_is_not_equal_to_what_is_no_set() -> None:

@@ -93,7 +93,9 @@ def test_quantities_may_be_numbers() -> None:
 
 def test_only_an_init_container_is_restartable() -> None:
     always = {"restartPolicy": "Always"}
-    pod = parse_pod(a_pod(initContainers=[{"name": "a", **always}, {"name": "b"}], containers=[{"name": "c", **always}]))
+    pod = parse_pod(
+        a_pod(initContainers=[{"name": "a", **always}, {"name": "b"}], containers=[{"name": "c", **always}])
+    )
     assert [c.restartable for c in (*pod.init_containers, *pod.containers)] == [True, False, False]
 
 
@@ -132,7 +134,10 @@ def test_the_subject_takes_what_names_there_are() -> None:
 
 
 def test_a_limit_range_gives_its_container_items() -> None:
-    limits = [{"type": "Pod", "max": {"cpu": 9}}, {"type": "Container", "default": {"cpu": 2}, "min": {"memory": "1Gi"}}]
+    limits = [
+        {"type": "Pod", "max": {"cpu": 9}},
+        {"type": "Container", "default": {"cpu": 2}, "min": {"memory": "1Gi"}},
+    ]
     (found,) = limit_ranges({"kind": "LimitRange", "spec": {"limits": limits}})
     assert found.default == amounts({"cpu": "2"})
     assert found.default_request == amounts({"cpu": "2", "memory": "1Gi"})

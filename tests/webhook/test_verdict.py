@@ -83,7 +83,7 @@ MESSAGES: list[tuple[str, Pod, tuple[str, ...], int | None, Verdict, str]] = [
         None,
         Verdict.POD_TOO_LARGE,
         'Pod "web": too large, asks 60 CPUs, the roomiest NUMA node has 44 CPUs; held against NUMA node 0 of '
-        "gcp-c3-highcpu-176; it needs at least 2 NUMA nodes there; smallest change: app cpu from 60 to 44",
+        "gcp-c3-highcpu-176; it needs at least 2 NUMA nodes; smallest change: app cpu from 60 to 44",
     ),
     (
         "devices count together with CPUs: four GPUs a NUMA node",
@@ -92,7 +92,7 @@ MESSAGES: list[tuple[str, Pod, tuple[str, ...], int | None, Verdict, str]] = [
         None,
         Verdict.POD_TOO_LARGE,
         'Pod "web": too large, asks 8 nvidia.com/gpu, the roomiest NUMA node has 4; held against '
-        "NUMA node 0 of gcp-a3-highgpu-8g; it needs at least 2 NUMA nodes there; smallest change: app nvidia.com/gpu from "
+        "NUMA node 0 of gcp-a3-highgpu-8g; it needs at least 2 NUMA nodes; smallest change: app nvidia.com/gpu from "
         "8 to 4",
     ),
     (
@@ -102,7 +102,7 @@ MESSAGES: list[tuple[str, Pod, tuple[str, ...], int | None, Verdict, str]] = [
         None,
         Verdict.POD_TOO_LARGE,
         'Pod "web": too large, asks 1 nvidia.com/gpu, the roomiest NUMA node has 0; held against '
-        "NUMA node 0 of aws-t3.medium; all of aws-t3.medium does not hold it",
+        "NUMA node 0 of aws-t3.medium; no machine as a whole holds it either",
     ),
     (
         "the last core stays in the node shared pool, and that is said",
@@ -111,8 +111,8 @@ MESSAGES: list[tuple[str, Pod, tuple[str, ...], int | None, Verdict, str]] = [
         None,
         Verdict.POD_TOO_LARGE,
         'Pod "web": too large, asks 1 CPU, the roomiest NUMA node has 0 CPUs; held against NUMA node 0 of '
-        "aws-t3.medium; all of aws-t3.medium does not hold it; 2 CPUs are free, but only whole cores count, and the node "
-        "shared pool keeps its share",
+        "aws-t3.medium; no machine as a whole holds it either; 2 CPUs are free, but only whole cores count, "
+        "and the node shared pool keeps its share",
     ),
     (
         "a share over the limit",
@@ -125,11 +125,16 @@ MESSAGES: list[tuple[str, Pod, tuple[str, ...], int | None, Verdict, str]] = [
     ),
     (
         "spec.resources that leave a shared container without a CPU",
-        pod(even("app", "4"), container("log"), requests={"cpu": "4", "memory": "8Gi"}, limits={"cpu": "4", "memory": "8Gi"}),
+        pod(
+            even("app", "4"),
+            container("log"),
+            requests={"cpu": "4", "memory": "8Gi"},
+            limits={"cpu": "4", "memory": "8Gi"},
+        ),
         (QUARTERS,),
         None,
         Verdict.UNEVEN,
-        'Pod "web": no CPU is left for log, spec.resources asks 4 CPUs and exclusive containers own all of them; smallest '
+        'Pod "web": no CPU is left for log, spec.resources asks 4 CPUs and its slices take all of them; smallest '
         "change: spec.resources cpu from 4 to 5",
     ),
     (
@@ -144,7 +149,7 @@ MESSAGES: list[tuple[str, Pod, tuple[str, ...], int | None, Verdict, str]] = [
         None,
         Verdict.POD_TOO_LARGE,
         'Pod "web": too large, asks 46 CPUs, the roomiest NUMA node has 44 CPUs; even without its sidecars it does '
-        "not fit; held against NUMA node 0 of gcp-c3-highcpu-176; it needs at least 2 NUMA nodes there; smallest change: "
+        "not fit; held against NUMA node 0 of gcp-c3-highcpu-176; it needs at least 2 NUMA nodes; smallest change: "
         "proxy cpu from 6 to 4 and spec.resources cpu from 46 to 44",
     ),
     (
@@ -154,7 +159,7 @@ MESSAGES: list[tuple[str, Pod, tuple[str, ...], int | None, Verdict, str]] = [
         None,
         Verdict.POD_TOO_LARGE,
         'Pod "web": too large, asks 50 CPUs, the roomiest NUMA node has 44 CPUs; held against NUMA node 0 of '
-        "gcp-c3-highcpu-176; it needs at least 2 NUMA nodes there; smallest change: load cpu from 50 to 44",
+        "gcp-c3-highcpu-176; it needs at least 2 NUMA nodes; smallest change: load cpu from 50 to 44",
     ),
     (
         "no node has published its topology",
@@ -224,8 +229,20 @@ def test_shared_smt_needs_no_whole_cores() -> None:
 
 LEVELS = [
     ("nothing breaks none", TopologyPolicy.NONE, pod(asking("app", "60")), None, False),
-    ("too large for one NUMA node breaks single-numa-node", TopologyPolicy.SINGLE_NUMA_NODE, pod(asking("app", "60")), None, True),
-    ("what needs two NUMA nodes anyway keeps restricted", TopologyPolicy.RESTRICTED, pod(asking("app", "60")), None, False),
+    (
+        "too large for one NUMA node breaks single-numa-node",
+        TopologyPolicy.SINGLE_NUMA_NODE,
+        pod(asking("app", "60")),
+        None,
+        True,
+    ),
+    (
+        "what needs two NUMA nodes anyway keeps restricted",
+        TopologyPolicy.RESTRICTED,
+        pod(asking("app", "60")),
+        None,
+        False,
+    ),
     ("what no machine holds breaks restricted", TopologyPolicy.RESTRICTED, pod(asking("app", "600")), None, True),
     ("best-effort is not broken by size", TopologyPolicy.BEST_EFFORT, pod(asking("app", "600")), None, False),
     (
@@ -236,13 +253,11 @@ LEVELS = [
         True,
     ),
     ("a pod that fits breaks nothing", TopologyPolicy.SINGLE_NUMA_NODE, pod(even("app", "4")), None, False),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("what", "level", "given", "max_share", "broken"), LEVELS, ids=[row[0] for row in LEVELS])
-def test_what_breaks_a_level(
-    what: str, level: TopologyPolicy, given: Pod, max_share: int | None, broken: bool
-) -> None:
+def test_what_breaks_a_level(what: str, level: TopologyPolicy, given: Pod, max_share: int | None, broken: bool) -> None:
     assert breaks(level, ruled(given, QUARTERS, max_share=max_share, placing=Placing(policy=level))) is broken
 
 
@@ -259,8 +274,7 @@ NOTES = [
     (
         "more CPUs than the scheduler counts",
         pod(even("app", "4"), container("log")),
-        'Pod "web": it will own 5 CPUs while the scheduler counts 4 CPUs; give its shared containers CPU requests that '
-        "say so",
+        'Pod "web": it will own 5 CPUs while the scheduler counts 4 CPUs; let its shared containers request their CPUs',
     ),
     (
         "a pod-level figure that is rounded up",
@@ -285,7 +299,8 @@ def test_a_long_name_loses_its_middle_so_that_the_numbers_come_early() -> None:
     long = Subject("Deployment", "default", "a-very-long-name-that-some-generator-made-up-" + "x" * 100 + "-7d9f8")
     lead = say(long, ruled(pod(asking("app", "60")), QUARTERS)).partition(";")[0]
     assert lead == (
-        'Deployment "a-very-long-name-that...xxxxxxxxxxxxxxxx-7d9f8": too large, asks 60 CPUs, the roomiest NUMA node has '
+        'Deployment "a-very-long-name-that...xxxxxxxxxxxxxxxx-7d9f8": too large, asks 60 CPUs, the roomiest '
+        "NUMA node has "
         "44 CPUs"
     )
     assert len(lead) <= 120

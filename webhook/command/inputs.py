@@ -1,4 +1,4 @@
-"""What the commands take: manifests with ``-f``, nodes, a policy. One place, so that a flag means the same everywhere."""
+"""What the commands take: manifests with ``-f``, nodes, a policy. In one place: a flag means the same everywhere."""
 
 from __future__ import annotations
 
@@ -120,7 +120,9 @@ def tell_skipped(manifests: Manifests) -> None:
     """One line on standard error where objects were passed over."""
     if manifests.skipped:
         skipped = manifests.skipped
-        click.echo("1 object without a pod skipped" if skipped == 1 else f"{skipped} objects without pods skipped", err=True)
+        click.echo(
+            "1 object without a pod skipped" if skipped == 1 else f"{skipped} objects without pods skipped", err=True
+        )
     elif not manifests.items:
         click.echo("nothing to do: the input holds no object", err=True)
 

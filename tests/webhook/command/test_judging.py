@@ -25,7 +25,9 @@ spec:
         resources: {requests: {cpu: 100m, memory: 128Mi}}
       containers:
       - name: app
-        resources: {requests: {cpu: 3, memory: 2Gi, nvidia.com/gpu: 1}, limits: {cpu: 3, memory: 2Gi, nvidia.com/gpu: 1}}
+        resources:
+          requests: {cpu: 3, memory: 2Gi, nvidia.com/gpu: 1}
+          limits: {cpu: 3, memory: 2Gi, nvidia.com/gpu: 1}
 """
 
 HEAVY = """
@@ -115,8 +117,10 @@ def test_demand_field_by_field(files: Path, capsys: pytest.CaptureFixture[str]) 
 def test_check_field_by_field(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = said(capsys, "check", "-f", "heavy.yaml", "--machine", QUARTERS, "--machine", "aws-t3.medium", code=1)
     message = (
-        'Pod "heavy": sidecars too heavy, asks 46 CPUs, the roomiest NUMA node has 44 CPUs; istio-proxy asks 6 CPUs and '
-        "1 GiB (13.0 %); without its sidecars it fits; smallest change: istio-proxy cpu from 6 to 4; aws-c7i.metal-48xl "
+        'Pod "heavy": sidecars too heavy, asks 46 CPUs, the roomiest NUMA node has 44 CPUs; istio-proxy asks 6 '
+        "CPUs and "
+        "1 GiB (13.0 %); without its sidecars it fits; smallest change: istio-proxy cpu from 6 to 4; "
+        "aws-c7i.metal-48xl "
         "would hold it as it is"
     )
     assert found["items"] == [
@@ -247,10 +251,14 @@ REFUSED = [
     (
         "a quantity that is none, in the second object",
         ["demand", "-f", "bad.yaml"],
-        'armistice: bad.yaml#2: Pod "x": spec.containers[0].resources.requests[cpu]: \'1x\': quantities must match the '
+        "armistice: bad.yaml#2: Pod \"x\": spec.containers[0].resources.requests[cpu]: '1x': quantities must match the "
         "regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'\n",
     ),
-    ("an object that is none", ["demand", "-f", "text.yaml"], "armistice: text.yaml#1: expected a Kubernetes object, found str\n"),
+    (
+        "an object that is none",
+        ["demand", "-f", "text.yaml"],
+        "armistice: text.yaml#1: expected a Kubernetes object, found str\n",
+    ),
     (
         "a machine that nobody knows",
         ["check", "-f", "web.yaml", "--machine", "dgx-h10"],
@@ -277,7 +285,7 @@ REFUSED = [
         "armistice: --reserved-memory 1Gx: quantities must match the regular expression "
         "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'\n",
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("what", "arguments", "message"), REFUSED, ids=[row[0] for row in REFUSED])
@@ -315,7 +323,10 @@ def test_lists_are_taken_apart_and_counted_through(files: Path, capsys: pytest.C
     items = [yaml.safe_load(WEB), yaml.safe_load(BOUND)]
     (files / "list.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
     found = said(capsys, "demand", "-f", "list.json")
-    assert [(item["source"], item["name"]) for item in found["items"]] == [("list.json#1", "web"), ("list.json#2", "batch")]
+    assert [(item["source"], item["name"]) for item in found["items"]] == [
+        ("list.json#1", "web"),
+        ("list.json#2", "batch"),
+    ]
 
 
 def test_every_real_manifest_is_weighed_and_judged(capsys: pytest.CaptureFixture[str]) -> None:
