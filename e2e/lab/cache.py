@@ -1,4 +1,4 @@
-"""Where the lab keeps what is dear to make: built tools, images, and the folders of its runs. Outside the source tree."""
+"""Where the lab keeps what is dear to make: tools, images, and the folders of its runs. Outside the source tree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GIB = 1024**3
 
 
 def cache_folder() -> Path:
-    """The cache's folder, made if it is not there: $ARMISTICE_LAB_CACHE, or armistice-lab in the user's cache folder."""
+    """The cache's folder, made if need be: $ARMISTICE_LAB_CACHE, or armistice-lab in the user's cache folder."""
     given = os.environ.get(VARIABLE)
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = Path(given).absolute() if given else base / "armistice-lab"

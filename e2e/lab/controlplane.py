@@ -73,9 +73,7 @@ class ControlPlane:
     kubectl_path: Path
 
     @classmethod
-    def start(
-        cls, run: Run, feature_gates: Mapping[str, bool] | None = None, seed: Path | None = None
-    ) -> ControlPlane:
+    def start(cls, run: Run, feature_gates: Mapping[str, bool] | None = None, seed: Path | None = None) -> ControlPlane:
         """Start and wait until all of it is ready. ``seed`` is a folder of ``freeze``: same content, CA and ports."""
         build_all(CONTROL_PLANE, run.progress)
         if seed is not None:

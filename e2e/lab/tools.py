@@ -109,7 +109,9 @@ def built(name: str) -> bool:
 def version(tool: Tool) -> str:
     """The version in the tool's go.mod of the module that holds its package, such as v1.37.2."""
     holder = tool.versioned or tool.package
-    for module, found in re.findall(r"^(?:require)?\s+(\S+) (v\S+)", (tool.folder / "go.mod").read_text(), re.MULTILINE):
+    for module, found in re.findall(
+        r"^(?:require)?\s+(\S+) (v\S+)", (tool.folder / "go.mod").read_text(), re.MULTILINE
+    ):
         if holder == module or holder.startswith(f"{module}/"):
             return str(found)
     raise LabError(f"{tool.folder / 'go.mod'} requires no module that holds {holder}; add it with `go get -tool`")
