@@ -31,6 +31,8 @@ NODES = (1, 2)
 READY_WITHIN = 60.0
 """Seconds that each daemon may take until it is ready; measured 2 to 5 on 2 idle cores."""
 
+WAY_OUT = "start anew, which takes other ports and an empty folder"
+
 _PORTS = range(20000, 32000)
 """Below the kernel's range for outgoing connections, so that none of those can be in the way."""
 
@@ -73,7 +75,13 @@ class ControlPlane:
     kubectl_path: Path
 
     @classmethod
-    def start(cls, run: Run, feature_gates: Mapping[str, bool] | None = None, seed: Path | None = None) -> ControlPlane:
+    def start(
+        cls,
+        run: Run,
+        feature_gates: Mapping[str, bool] | None = None,
+        seed: Path | None = None,
+        ports: Ports | None = None,
+    ) -> ControlPlane:
         """Start and wait until all of it is ready. ``seed`` is a folder of ``freeze``: same content, CA and ports."""
         build_all(CONTROL_PLANE, run.progress)
         if seed is not None:
@@ -81,7 +89,7 @@ class ControlPlane:
                 shutil.copytree(seed / part, run.folder / part)
             shutil.copy(seed / "ports.json", run.folder / "ports.json")
         else:
-            (run.folder / "ports.json").write_text(json.dumps(_fields(Ports.random())))
+            (run.folder / "ports.json").write_text(json.dumps(_fields(ports or Ports.random())))
         plane = cls.attach(run)
         with run.progress.phase("control plane ready"):
             plane._write_credentials()
@@ -234,8 +242,9 @@ class ControlPlane:
         end = time.monotonic() + READY_WITHIN
         while not ready():
             for name in _DAEMONS:
+                log = self.run.logs / f"{name}.log"
                 if said := self.run.ended(name):
-                    raise LabError(f"{name} {said}; the whole log is {self.run.logs / name}.log")
+                    raise LabError(f"{name} {said}; the whole log is {log}; {WAY_OUT}")
             if time.monotonic() > end:
                 raise LabError(f"{what} was not ready within {READY_WITHIN:.0f} s; see {self.run.logs / what}.log")
             time.sleep(0.1)
