@@ -4,22 +4,26 @@
 the placement to the ledger is the caller's step, so that "would it fit" is the real code without its last step.
 
 A pod is one *unit* (scope ``pod``), or one unit for each eligible container and one for the rest (scope ``container``).
-Each unit goes where it leaves the least room behind, so that the largest holes stay large:
+Each unit goes where the largest holes stay large:
 
-1. NUMA nodes that hold the whole unit by themselves: the tightest of them, lowest id first.
+1. A NUMA node that holds the whole unit by itself: one whose last CPUs it takes, else the lowest that holds it, so that
+   the others stay whole.
 2. Else, and if the policy allows, the fewest NUMA nodes that hold it together, of those the closest to each other.
    ``restricted`` accepts that only when the empty machine would need as many.
 3. Within the NUMA nodes whole cores, and whole uncore caches where that costs nothing (:mod:`shared.cores`).
 
 Every step is a total order over integers: the same ledger and intent give the same CPUs on every machine. The work is
-polynomial in NUMA nodes (pairs are tried exactly, larger sets grown from each node), where the Topology Manager
-enumerates subsets and stops at eight.
+polynomial in NUMA nodes (beyond ten of them pairs are tried exactly and larger sets grown from each node), where the
+Topology Manager enumerates subsets and stops at eight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, combinations
+from operator import itemgetter
 
 from shared import cores
 from shared.cpuset import EMPTY, CpuSet
@@ -79,11 +83,12 @@ def offer(ledger: Ledger, pod: str, intent: Intent) -> Placement | Misfit:
     stays: list[tuple[Unit, Stay]] = []
     view = ledger
     for unit in units(intent):
+        if stays:
+            view = _with(view, stays[-1][1])
         stay = _seat(view, unit, intent)
         if isinstance(stay, Misfit):
             return replace(stay, pod=pod)
         stays.append((unit, stay))
-        view = _with(view, stay)
     return _placement(view.layout, pod, intent, stays)
 
 
@@ -136,7 +141,7 @@ def _seat(ledger: Ledger, unit: Unit, intent: Intent) -> Stay | Misfit:
     rooms: list[Room] = []
     for free in _sources(ledger, unit, intent.placing.isolation):
         rooms = [room for site in ledger.layout.with_cpus if (room := _room(ledger, site, unit, free))]
-        single = _tightest(rooms, unit)
+        single = _best(ledger.layout, rooms, unit)
         if single is not None:
             return _settle(ledger, unit, (single,), free)
     policy = intent.placing.policy
@@ -145,7 +150,7 @@ def _seat(ledger: Ledger, unit: Unit, intent: Intent) -> Stay | Misfit:
     chosen = _span(ledger, unit, rooms)
     if chosen is None:
         return _misfit(ledger, unit, rooms, together=True)
-    if policy is TopologyPolicy.RESTRICTED and len(chosen) > fewest(ledger.layout, unit):
+    if policy is TopologyPolicy.RESTRICTED and _needless(ledger.layout, unit, len(chosen)):
         return _misfit(ledger, unit, rooms)
     return _settle(ledger, unit, chosen, ledger.free)
 
@@ -200,22 +205,36 @@ def _held(books: Sequence[Book]) -> tuple[int | None, Mapping[int, int]]:
     return memory, pages
 
 
-def _tightest(rooms: Sequence[Room], unit: Unit) -> Room | None:
-    """Of the NUMA nodes that hold the unit: no device wasted, then the least CPU left, then the least memory left."""
-    best: Room | None = None
-    best_key: tuple[int, int, int] | None = None
-    for room in rooms:
-        if not _holds(room, unit):
-            continue
+def _best(layout: Layout, rooms: Sequence[Room], unit: Unit) -> Room | None:
+    """Of the NUMA nodes that hold the unit: no device wasted, then one whose last CPUs it takes, then the lowest.
+
+    Filling one NUMA node after the other keeps the rest whole. Taking last CPUs elsewhere leaves one splinter less, and
+    the memory beside them to nobody: it is done only while memory is short nowhere else.
+    """
+    holding = [room for room in rooms if _holds(room, unit)]
+    if len(holding) < 2:
+        return holding[0] if holding else None
+    short = {room.site.place for room in rooms if _is_short(layout, room, unit)}
+
+    def key(room: Room) -> tuple[int, bool, int]:
         wasted = sum(count for name, count in room.devices.items() if name not in unit.devices)
-        key = (wasted, room.left, room.memory or 0)
-        if best_key is None or key < best_key:
-            best, best_key = room, key
-    return best
+        last = room.cpu == _cost(room.site, unit) and short <= {room.site.place}
+        return wasted, not last, room.site.place
+
+    return min(holding, key=key)
+
+
+def _is_short(layout: Layout, room: Room, unit: Unit) -> bool:
+    """Whether a NUMA node has given more of its memory than of its CPUs."""
+    memory, _ = _held([layout.books[place] for place in room.site.domain])
+    if memory is None or room.memory is None:
+        return False
+    cpus = room.site.cpus.bit_count() * (1 if unit.cpus else 1000)
+    return room.memory * cpus < room.left * memory
 
 
 def _holds(room: Room, unit: Unit) -> bool:
-    if room.cpu < (_cost(room.site, unit) if unit.cpus else unit.bound_cpu):
+    if room.cpu < _cost(room.site, unit):
         return False
     if room.memory is not None and room.memory < unit.memory:
         return False
@@ -225,7 +244,9 @@ def _holds(room: Room, unit: Unit) -> bool:
 
 
 def _cost(site: Site, unit: Unit) -> int:
-    """CPUs that a unit takes on a NUMA node: with full cores, up to the last core's end."""
+    """What a unit takes on a NUMA node: millicores, or CPUs, with full cores up to the last core's end."""
+    if not unit.cpus:
+        return unit.bound_cpu
     if not unit.full_cores or not site.width:
         return unit.cpus
     return -(-unit.cpus // site.width) * site.width
@@ -233,107 +254,186 @@ def _cost(site: Site, unit: Unit) -> int:
 
 # Several NUMA nodes.
 
+Places = tuple[int, ...]
+"""Positions of NUMA nodes among the machine's."""
 
-def fewest(layout: Layout, unit: Unit) -> int:
-    """How many NUMA nodes the empty machine needs for a unit; 0 when it cannot hold it at all."""
+ALL_SETS = 10
+"""Up to so many NUMA nodes every set of them is tried; beyond, every pair, and larger sets are grown."""
+
+COMPARED = 4
+"""Of the grown sets, those around the nodes with the nearest neighbours that are compared distance by distance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """One resource that NUMA nodes have to give together."""
+
+    need: int
+    have: Mapping[int, int]
+    """What there is, by place."""
+    domains: Mapping[int, tuple[int, ...]] | None = None
+    """By the place of a NUMA node with CPUs, the places of those that hold the resource for it; None where each holds
+    its own. Two NUMA nodes may share a holder, whose amount then counts once."""
+
+    def held(self, places: Iterable[int]) -> int:
+        """What NUMA nodes have together."""
+        if self.domains is not None:
+            places = {holder for place in places for holder in self.domains[place]}
+        return sum(map(self.have.__getitem__, places))
+
+    def enough(self, sets: list[Places]) -> list[Places]:
+        """The sets that have what is needed."""
+        have, need = self.have, self.need
+        if self.domains is None and sets and len(sets[0]) == 2:
+            return [(a, b) for a, b in sets if have[a] + have[b] >= need]
+        return [chosen for chosen in sets if self.held(chosen) >= need]
+
+    def count(self, order: Places) -> int:
+        """How many NUMA nodes, taken in the order given, it takes; more than there are when all are too few."""
+        if self.domains is None:
+            return bisect_left(list(accumulate(map(self.have.__getitem__, order))), self.need) + 1
+        return next((n for n in range(1, len(order) + 1) if self.held(order[:n]) >= self.need), len(order) + 1)
+
+    def roomiest(self, places: Places) -> Places:
+        """The NUMA nodes, those with the most first."""
+        if self.domains is None:
+            return tuple(sorted(places, key=self.have.__getitem__, reverse=True))
+        return tuple(sorted(places, key=lambda place: -self.held((place,))))
+
+
+def _needless(layout: Layout, unit: Unit, count: int) -> bool:
+    """Whether the empty machine would hold a unit in fewer NUMA nodes than ``count``."""
     empty = Ledger(layout, layout.pool, layout.isolated, layout.books)
     rooms = [room for site in layout.with_cpus if (room := _room(empty, site, unit, empty.free))]
-    if _tightest(rooms, unit) is not None:
-        return 1
-    return len(_span(empty, unit, rooms) or ())
+    if _least(_wants(empty, unit, rooms), tuple(room.site.place for room in rooms)) >= count:
+        return False
+    return _best(layout, rooms, unit) is not None or any(len(chosen) < count for chosen in _sets(empty, unit, rooms))
 
 
 def _span(ledger: Ledger, unit: Unit, rooms: Sequence[Room]) -> tuple[Room, ...] | None:
     """The fewest NUMA nodes that hold a unit together; of those the closest, then the tightest, then the lowest."""
-    by_place = {room.site.place: room for room in rooms}
-    best: tuple[Room, ...] | None = None
-    best_key: tuple[int, int, int, tuple[int, ...]] | None = None
-    for chosen in _sets(ledger, unit, rooms, by_place):
-        key = _span_key(ledger, chosen)
-        if best_key is None or key < best_key:
-            best, best_key = chosen, key
-    return best
-
-
-def _sets(
-    ledger: Ledger, unit: Unit, rooms: Sequence[Room], by_place: Mapping[int, Room]
-) -> Iterator[tuple[Room, ...]]:
-    """Sets of NUMA nodes that hold the unit: every pair, or, when no pair does, sets grown from each node."""
-    found = False
-    most = sorted((room.cpu for room in rooms), reverse=True)
-    if sum(most[:2]) >= _need(unit):
-        for index, a in enumerate(rooms):
-            for b in rooms[index + 1 :]:
-                if a.cpu + b.cpu >= _need(unit) and _together(ledger, (a, b), unit):
-                    found = True
-                    yield a, b
-    if found:
-        return
-    roomiest = sorted(rooms, key=lambda room: (-room.cpu, -(room.memory or 0), room.site.id))
-    for seed in rooms:
-        near = [by_place[place] for place in seed.site.nearest if place in by_place]
-        for order in (near, [seed, *(room for room in roomiest if room is not seed)]):
-            grown = _grow(ledger, unit, order)
-            if grown:
-                yield grown
-
-
-def _grow(ledger: Ledger, unit: Unit, order: Sequence[Room]) -> tuple[Room, ...] | None:
-    """Add NUMA nodes in the given order until they hold the unit, then drop those that turned out to be needless."""
-    cpu = 0
-    for count, room in enumerate(order, start=1):
-        cpu += room.cpu
-        if cpu >= _need(unit) and _together(ledger, order[:count], unit):
-            chosen = list(order[:count])
-            for extra in list(reversed(chosen)):
-                rest = [other for other in chosen if other is not extra]
-                if rest and _together(ledger, rest, unit):
-                    chosen = rest
-            return tuple(sorted(chosen, key=lambda other: other.site.place))
-    return None
-
-
-def _need(unit: Unit) -> int:
-    return unit.cpus or unit.bound_cpu
-
-
-def _together(ledger: Ledger, rooms: Sequence[Room], unit: Unit) -> bool:
-    if sum(room.cpu for room in rooms) < _need(unit):
-        return False
-    if unit.cpus:
-        cost = unit.cpus + (_overshoot(rooms, unit) if unit.full_cores else 0)
-        if sum(room.cpu for room in rooms) < cost or ledger.free.bit_count() - cost < 1:
-            return False
-    places = sorted({place for room in rooms for place in room.site.domain})
-    memory, pages = _held([ledger.books[place] for place in places])
-    if memory is not None and memory < unit.memory:
-        return False
-    if any(pages.get(size, 0) < count for size, count in unit.pages.items()):
-        return False
-    known = ledger.layout.machine.known_devices
-    return all(
-        sum(room.devices.get(name, 0) for room in rooms) >= count
-        for name, count in unit.devices.items()
-        if name in known
-    )
-
-
-def _overshoot(rooms: Sequence[Room], unit: Unit) -> int:
-    """CPUs that the last core may add: every other core is used to its end."""
-    width = max(room.site.width for room in rooms) or ledger_width(rooms)
-    return -unit.cpus % width
-
-
-def ledger_width(rooms: Sequence[Room]) -> int:
-    """The widest core of NUMA nodes whose cores differ."""
-    return max(core.bit_count() for room in rooms for group in room.site.groups for core in group)
-
-
-def _span_key(ledger: Ledger, rooms: Sequence[Room]) -> tuple[int, int, int, tuple[int, ...]]:
+    sets = _sets(ledger, unit, rooms)
+    if not sets:
+        return None
     distances = ledger.layout.machine.distances
+    by_place = {room.site.place: room for room in rooms}
+    apart = [_apart(distances, chosen) for chosen in sets]
+    nearest = min(apart)
+    closest = (chosen for chosen, far in zip(sets, apart, strict=True) if far == nearest)
+    best = min(closest, key=lambda chosen: (sum(by_place[place].left for place in chosen), chosen))
+    return tuple(by_place[place] for place in best)
+
+
+def _apart(distances: Sequence[Sequence[int]], chosen: Places) -> int:
+    """The distances of every NUMA node to every other, added up."""
+    if len(chosen) == 2:
+        return distances[chosen[0]][chosen[1]] + distances[chosen[1]][chosen[0]]
+    pick = itemgetter(*chosen)
+    return sum(sum(pick(distances[place])) for place in chosen)
+
+
+def _sets(ledger: Ledger, unit: Unit, rooms: Sequence[Room]) -> list[Places]:
+    """Sets of the fewest NUMA nodes that hold a unit together; empty when all of them do not."""
+    wants = _wants(ledger, unit, rooms)
     places = tuple(room.site.place for room in rooms)
-    far = sum(distances[a][b] for a in places for b in places if a != b)
-    return len(rooms), far, sum(room.left for room in rooms), places
+    if len(places) < 2 or any(want.held(places) < want.need for want in wants):
+        return []
+    if unit.cpus and wants[0].need >= ledger.free.bit_count():
+        return []  # the node shared pool would be empty
+    least = max(2, _least(wants, places))
+    for size in range(least, len(places) + 1 if len(places) <= ALL_SETS else 3):
+        sets = list(combinations(places, size))
+        for want in wants:
+            sets = want.enough(sets)
+        if sets:
+            return sets
+    return _grown(ledger.layout, wants, places, least)
+
+
+def _least(wants: Sequence[Want], places: Places) -> int:
+    """NUMA nodes that it takes at least: each resource by itself, from where there is most of it."""
+    return max((want.count(want.roomiest(places)) for want in wants if want.domains is None), default=1)
+
+
+def _wants(ledger: Ledger, unit: Unit, rooms: Sequence[Room]) -> list[Want]:
+    """The CPUs first, then memory, huge pages and the devices that the machine knows of."""
+    books = ledger.books
+    domains = {room.site.place: room.site.domain for room in rooms}
+    own = all(domain == (place,) for place, domain in domains.items())
+    holders = {holder for domain in domains.values() for holder in domain}
+    wants = [Want(_whole_need(rooms, unit), {room.site.place: room.cpu for room in rooms})]
+    if unit.memory:
+        memory = {place: _known(books[place].memory, unit.memory) for place in holders}
+        wants.append(Want(unit.memory, memory, None if own else domains))
+    for size, count in unit.pages.items():
+        pages = {place: books[place].pages.get(size, 0) for place in holders}
+        wants.append(Want(count, pages, None if own else domains))
+    for name in sorted(unit.devices.keys() & ledger.layout.machine.known_devices):
+        wants.append(Want(unit.devices[name], {room.site.place: room.devices.get(name, 0) for room in rooms}))
+    return wants
+
+
+def _known(amount: int | None, need: int) -> int:
+    """An amount, or enough of it where the machine does not say."""
+    return need if amount is None else amount
+
+
+def _whole_need(rooms: Sequence[Room], unit: Unit) -> int:
+    """CPUs or millicores; with full cores also what the last core adds: every other core is used to its end."""
+    if not unit.cpus or not unit.full_cores:
+        return unit.cpus or unit.bound_cpu
+    width = max((room.site.width or _widest(room.site) for room in rooms), default=1)
+    return unit.cpus + -unit.cpus % width
+
+
+def _widest(site: Site) -> int:
+    return max(core.bit_count() for group in site.groups for core in group)
+
+
+def _grown(layout: Layout, wants: Sequence[Want], places: Places, least: int) -> list[Places]:
+    """Sets of more than two among many NUMA nodes, each grown in one order until it holds the unit. The smallest are
+    returned, of those the ones whose first node has the others nearest.
+    """
+    found: dict[Places, int] = {}
+    size = len(places)
+    wants = [want for want in wants if want.domains or min(want.have.values()) < want.need]
+    for order in _orders(layout, wants, places, least):
+        count = max([want.count(order[:size]) for want in wants])
+        if count <= min(size, len(order)):
+            size = count
+            chosen = _trimmed(wants, order[:count])
+            row = layout.machine.distances[order[0]]
+            found[tuple(sorted(chosen))] = sum(map(row.__getitem__, chosen))
+    size = min(map(len, found))
+    return sorted((c for c in found if len(c) == size), key=lambda c: (found[c], c))[:COMPARED]
+
+
+def _orders(layout: Layout, wants: Sequence[Want], places: Places, least: int) -> Iterator[Places]:
+    """In which orders NUMA nodes are added: the roomiest down, from every node to its nearest ones, and to the nearest
+    with a fair share of room."""
+    for want in wants:
+        yield want.roomiest(places)
+    here = frozenset(places)
+    fair = frozenset(p for p in places if all(want.held((p,)) * least >= want.need for want in wants))
+    for seed in places:
+        nearest = layout.sites[seed].nearest
+        yield tuple(filter(here.__contains__, nearest))
+        if seed in fair and len(fair) < len(here):
+            yield tuple(filter(fair.__contains__, nearest))
+
+
+def _trimmed(wants: Sequence[Want], chosen: Places) -> Places:
+    """Without the NUMA nodes that turned out to be needless, the last taken first."""
+    for want in wants:
+        if want.domains is None and want.held(chosen) - want.need < min(map(want.have.__getitem__, chosen)):
+            return chosen
+    for extra in reversed(chosen):
+        # What it has itself is looked at first: that is cheap, and rules out nearly all.
+        if all(want.domains or want.have[extra] <= want.held(chosen) - want.need for want in wants):
+            rest = tuple(place for place in chosen if place != extra)
+            if all(want.held(rest) >= want.need for want in wants):
+                chosen = rest
+    return chosen
 
 
 # Settling: from NUMA nodes to CPUs and accounts.
@@ -346,6 +446,8 @@ def _settle(ledger: Ledger, unit: Unit, rooms: Sequence[Room], free: int) -> Sta
     for room in order:
         part = min(need, room.cpu)
         mask = cores.take(room.site.groups, free & room.site.cpus, part, unit.full_cores) if part else 0
+        if mask.bit_count() > room.cpu:  # cores differ here, and the last one is wider than what may be taken
+            return _misfit(ledger, unit, rooms, together=len(rooms) > 1)
         taken[room.site.place] = mask
         need -= mask.bit_count()
     cpus = sum(taken.values())
@@ -397,8 +499,9 @@ def _weights(rooms: Sequence[Room], taken: Mapping[int, int], holders: Sequence[
 def _spread(amount: int, rooms: Sequence[int | None], weights: Sequence[int] = ()) -> list[int]:
     """Split an amount by weight, no part beyond its room (None: boundless), the rest in order."""
     total = sum(weights)
-    parts = [_capped(amount * weight // total, room) for weight, room in zip(weights, rooms, strict=True)] if total else []
-    parts = parts or [0] * len(rooms)
+    parts = [0] * len(rooms)
+    if total:
+        parts = [_capped(amount * weight // total, room) for weight, room in zip(weights, rooms, strict=True)]
     owed = amount - sum(parts)
     for index, room in enumerate(rooms):
         more = owed if room is None else min(owed, room - parts[index])
@@ -487,7 +590,8 @@ def _cut(sites: Sequence[Site], free: int, need: int) -> int:
 def _misfit(ledger: Ledger, unit: Unit, rooms: Sequence[Room], together: bool = False) -> Misfit:
     asked = _asked(unit)
     if not rooms:
-        return Misfit("", f"asks {_list(asked)}, but no NUMA node has a free CPU", asked, dict.fromkeys(asked, 0))
+        message = f"asks {_list(list(asked), asked)}, but no NUMA node has a free CPU"
+        return Misfit("", message, asked, dict.fromkeys(asked, 0))
     if together:
         found = _summed(ledger, rooms, unit)
         short = [name for name in asked if found[name] < asked[name]] or ["cpu"]
@@ -499,8 +603,8 @@ def _misfit(ledger: Ledger, unit: Unit, rooms: Sequence[Room], together: bool = 
         short = [name for name in asked if found[name] < asked[name]] or ["cpu"]
         where = f"NUMA node {best.site.id}, the roomiest, has"
         node = best.site.id
-    message = f"asks {_list({n: asked[n] for n in short})}; {where} {_list({n: found[n] for n in short})} free"
-    hint = _kept_back(rooms, unit, node)
+    message = f"asks {_list(short, asked, found)}; {where} {_list(short, found, asked)} free"
+    hint = _kept_back(rooms, unit, node) if "cpu" in short else ""
     return Misfit("", f"{message}; {hint}" if hint else message, asked, found, node, hint)
 
 
@@ -508,7 +612,7 @@ def _kept_back(rooms: Sequence[Room], unit: Unit, node: int | None) -> str:
     """Why the free CPUs of NUMA nodes are more than they can give."""
     counted = [room for room in rooms if node is None or room.site.id == node]
     free, given = sum(room.left for room in counted), sum(room.cpu for room in counted)
-    if not unit.cpus or free == given or given >= unit.cpus:
+    if not unit.cpus or free == given:
         return ""
     reason = "the node shared pool keeps its share"
     if unit.full_cores:
@@ -561,6 +665,6 @@ def hugepages_name(size: int) -> str:
     return f"hugepages-{size}"
 
 
-def _list(amounts: Mapping[str, int]) -> str:
-    words = [spoken(name, amount) for name, amount in amounts.items()]
+def _list(names: Sequence[str], amounts: Mapping[str, int], beside: Mapping[str, int] | None = None) -> str:
+    words = [spoken(name, amounts[name], beside[name] if beside else None) for name in names]
     return " and ".join(words) if len(words) < 3 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -194,9 +194,9 @@ def lay_out(machine: Machine, reserved: CpuSet, reserved_memory: int) -> Layout:
         )
     usable = (machine.online - reserved).mask
     if not usable & ~machine.isolated.mask:
-        isolated = f"; CPUs {machine.isolated} are isolated" if machine.isolated else ""
+        isolated = f"; {machine.isolated} are isolated" if machine.isolated else ""
         raise InputError(
-            f"machine {machine.name}: reserving CPUs {reserved or 'none'} leaves none for the node shared pool{isolated}"
+            f"machine {machine.name}: reserving CPUs {reserved or 'none'} leaves the node shared pool empty{isolated}"
         )
     with_cpus = [place for place, node in enumerate(machine.numa_nodes) if node.cpus.mask & usable]
     return Layout(

@@ -46,8 +46,8 @@ GENERATED_BASE = 58
 _DOMAIN = b"armistice.dev/topology-intent\n"
 """Goes before what is signed, so that the key's signatures say nothing about anything else."""
 
-_SEALS_KEPT = 1024
-"""Signed texts kept for the next pod of the same template; a few MiB at most."""
+_SEALS_KEPT = 256
+"""Signed texts kept for the next pod of the same template."""
 
 
 class Refusal(Enum):
@@ -259,7 +259,7 @@ def _signature(value: object) -> bytes:
 def _check_pod(content: Mapping[str, Any], namespace: str, pod_name: str) -> None:
     if content["ns"] != namespace:
         raise _refused(
-            Refusal.OTHER_NAMESPACE, f"is for a pod in namespace {_shown(content['ns'])}; this one is in {namespace}"
+            Refusal.OTHER_NAMESPACE, f"is for a pod in namespace {_shown(content['ns'])}; this one is in {_shown(namespace)}"
         )
     if "pod" in content:
         ours, whose = content["pod"] == pod_name, f"pod {_shown(content['pod'])}"
@@ -268,7 +268,7 @@ def _check_pod(content: Mapping[str, Any], namespace: str, pod_name: str) -> Non
         ours = pod_name.startswith(base) and len(pod_name) > len(base)
         whose = f"pods whose names begin with {_shown(content['podPrefix'])}"
     if not ours:
-        raise _refused(Refusal.OTHER_POD, f"is for {whose}; this one is {pod_name}")
+        raise _refused(Refusal.OTHER_POD, f"is for {whose}; this one is {_shown(pod_name)}")
 
 
 def _check_containers(intent: Intent, names: list[str]) -> None:

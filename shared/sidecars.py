@@ -75,7 +75,11 @@ WELL_KNOWN: tuple[WellKnown, ...] = (
     ),
     WellKnown(
         (
-            "csi-provisioner", "csi-attacher", "csi-resizer", "csi-snapshotter", "liveness-probe",
+            "csi-provisioner",
+            "csi-attacher",
+            "csi-resizer",
+            "csi-snapshotter",
+            "liveness-probe",
             "node-driver-registrar",
         ),
         "kubernetes-csi",

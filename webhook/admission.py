@@ -12,23 +12,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.defaulting import with_defaults
-from shared.demand import PlacementClass, weigh
+from shared.demand import PlacementClass
 from shared.documents import parse_documents
 from shared.errors import InputError, IntentError
 from shared.intent import Intent, make
-from shared.pod import Pod
 from shared.policy import TopologyPolicy
 from shared.seal import ANNOTATION, GENERATED_BASE, KeyRing, SigningKey, open_, seal
 from webhook.messages import join, notes, say, whom
 from webhook.patch import annotate
-from webhook.pod import TEMPLATES, Subject, find_template, parse_pod, subject
-from webhook.policy import KNOWN, Assigned, Mode, NamespacePolicy, Policies, strangers
-from webhook.review import LONGEST_WARNING, Answer, Metadata, Request, metadata
+from webhook.pod import TEMPLATES, Subject, find_template, parse_pod
+from webhook.policy import PREFIX, Assigned, Mode, NamespacePolicy, Policies, strangers
+from webhook.review import (
+    LONGEST_WARNING,
+    Answer,
+    Metadata,
+    PodObject,
+    Raw,
+    Request,
+    encoded,
+    metadata,
+    pod_object,
+    whole_object,
+)
 from webhook.verdict import Bench, Late, Ruling, Verdict, breaks, rule
 
 MIRROR = "kubernetes.io/config.mirror"
@@ -37,6 +47,9 @@ MIRROR = "kubernetes.io/config.mirror"
 REQUIRED_PLUGINS = "required-plugins.noderesource.dev"
 """NRI's default validator refuses a container while a plugin in this list is absent. A longer key
 (``.../container.app``) overrides it for one container."""
+
+MOST_ANSWERS = 16
+"""Kept with a finding: replicas of a workload have one."""
 
 PLUGIN = "armistice"
 """The enforcer's name among NRI plugins."""
@@ -66,9 +79,60 @@ class Kind(Enum):
     OTHER = "other"
 
 
+Place = tuple[str, str | None, str | None, str, bool]
+"""Namespace, name, ``generateName``, key id, and whether there are annotations: all that a new pod's seal depends on,
+beside its finding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A ruling held against the levels of a namespace. It depends on what a pod weighs, not on whose it is."""
+
+    ruling: Ruling
+    policy: NamespacePolicy
+    broken: tuple[Mode, ...]
+    intent: Intent
+    """What the node is told: the level that acts may be looser than the strictest, which was judged."""
+    silent: bool
+    """Whether there is nothing to tell anybody."""
+    answers: dict[Place, Answer] = field(default_factory=dict, compare=False)
+    """What pods that bring nothing of ours along were answered of late."""
+
+    def breaks(self, mode: Mode) -> bool:
+        """Whether this level is broken."""
+        return mode in self.broken
+
+
+class Docket:
+    """The findings of late. A workload's pods weigh the same, and come by the hundred."""
+
+    LONGEST = 8192
+    """Bytes of a key; with it a docket stays below some MiB, whoever fills it."""
+
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
+        self._findings: dict[tuple[bytes, int], Finding] = {}
+
+    def __len__(self) -> int:
+        return len(self._findings)
+
+    def finding(self, pod: PodObject, policy: NamespacePolicy, bench: Bench, late: Late) -> Finding:
+        """The finding on a pod, from those of late or anew. Raises InputError where the pod cannot be read."""
+        template = pod.template
+        key = weight_key(template), id(policy)  # each finding keeps its policy alive, so that the id stays its own
+        known = self._findings.get(key)
+        if known is None:
+            known = find(template, policy, bench, late)
+            if len(key[0]) <= self.LONGEST and not late():  # a search that was broken off may do better next time
+                if len(self._findings) >= self._most:
+                    self._findings.clear()
+                self._findings[key] = known
+        return known
+
+
 @dataclass(frozen=True, slots=True)
 class Court:
-    """What reviews are held against. A value: whoever learns of new nodes makes a new one."""
+    """What reviews are held against. A value: whoever learns of new nodes or keys makes a new one."""
 
     policies: Policies
     bench: Bench
@@ -78,10 +142,10 @@ class Court:
     intent_required: bool = True
     """Whether validation rejects a pod that should have an intent and has none. Off only where no API server stands
     behind the reviews, so that nothing went through mutation before."""
+    docket: Docket = field(default_factory=Docket)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """An answer, and what there is to count about it."""
 
     answer: Answer
@@ -92,8 +156,7 @@ class Decision:
     """The levels of the namespace that the object breaks."""
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """One review on its way."""
 
     request: Request
@@ -102,7 +165,7 @@ class Case:
     late: Late
     kind: Kind
     assigned: Assigned
-    subject: Subject
+    namespace: str
 
     @property
     def policy(self) -> NamespacePolicy:
@@ -114,25 +177,16 @@ class Case:
         """Whether anything is rejected here at all."""
         return self.policy.enforce is not TopologyPolicy.NONE
 
-    def decision(self, answer: Answer, judged: Judged | None = None) -> Decision:
+    def subject(self, meta: Metadata | None) -> Subject:
+        """Whom the review is about, as messages call it."""
+        name = (meta.name or meta.generate_name) if meta else self.request.name
+        return Subject(self.request.kind.kind, self.namespace, name or "")
+
+    def decision(self, answer: Answer, finding: Finding | None = None) -> Decision:
         """The answer with what is counted."""
-        if judged is None:
+        if finding is None:
             return Decision(answer, self.kind)
-        return Decision(answer, self.kind, judged.ruling.verdict, judged.broken)
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A ruling held against the namespace's levels."""
-
-    ruling: Ruling
-    broken: tuple[Mode, ...]
-    text: str
-    """What is wrong; empty when nothing is."""
-
-    def breaks(self, mode: Mode) -> bool:
-        """Whether this level is broken."""
-        return mode in self.broken
+        return Decision(answer, self.kind, finding.ruling.verdict, finding.broken)
 
 
 ALLOWED = Answer()
@@ -143,21 +197,21 @@ def decide(request: Request, phase: Phase, court: Court, late: Late) -> Decision
     kind = kind_of(request)
     if kind is Kind.OTHER:
         return Decision(ALLOWED)
-    obj = request.object if isinstance(request.object, dict) else {}
-    about = subject(obj, request.namespace or "")
-    assigned = court.policies.of(about.namespace)
-    case = Case(request, phase, court, late, kind, assigned, about)
+    namespace = request.namespace or "default"
+    case = Case(request, phase, court, late, kind, court.policies.of(namespace), namespace)
     if kind is Kind.NAMESPACE:
         return case.decision(_namespace(case))
-    if assigned.exempt:
+    if case.assigned.exempt:
         return case.decision(Answer(audit=_audit(case, {"exempt": "namespace"})))
     try:
-        meta = metadata(obj)
         if kind is Kind.POD:
-            return _pod(case, meta) if request.operation == "CREATE" else case.decision(_changed_pod(case, meta))
-        return _resized(case, meta) if kind is Kind.RESIZE else _workload(case, meta)
+            return _pod(case) if request.operation == "CREATE" else case.decision(_changed_pod(case))
+        return _resized(case) if kind is Kind.RESIZE else _workload(case)
     except InputError as error:
         return case.decision(_unreadable(case, error))
+
+
+_KINDS = {key: Kind(key[1].lower()) for key in TEMPLATES}
 
 
 def kind_of(request: Request) -> Kind:
@@ -165,84 +219,111 @@ def kind_of(request: Request) -> Kind:
     if request.operation not in ("CREATE", "UPDATE"):
         return Kind.OTHER
     group, kind = request.kind.group, request.kind.kind
-    if request.subresource:
-        resized = (group, kind, request.subresource) == ("", "Pod", "resize") and request.operation == "UPDATE"
+    if request.sub_resource:
+        resized = (group, kind, request.sub_resource) == ("", "Pod", "resize") and request.operation == "UPDATE"
         return Kind.RESIZE if resized else Kind.OTHER
     if (group, kind) == ("", "Namespace"):
         return Kind.NAMESPACE
-    return Kind(kind.lower()) if (group, kind) in TEMPLATES else Kind.OTHER
+    return _KINDS.get((group, kind), Kind.OTHER)
 
 
 def failed(request: Request, court: Court, reason: str) -> Decision:
     """The answer where we ourselves could not judge: no rejection, unless the namespace enforces."""
     kind = kind_of(request)
-    obj = request.object if isinstance(request.object, dict) else {}
-    about = subject(obj, request.namespace or "")
-    text = f"{whom(about)} was not judged: {reason}"
-    assigned = court.policies.of(about.namespace)
+    namespace = request.namespace or "default"
+    text = f"{whom(Subject(request.kind.kind, namespace, request.name or ''))} was not judged: {reason}"
+    enforced = court.policies.of(namespace).policy.enforce is not TopologyPolicy.NONE
     # DESIGN: what enforces fails closed, everything else open.
-    if kind in (Kind.OTHER, Kind.NAMESPACE) or assigned.policy.enforce is TopologyPolicy.NONE:
-        return Decision(Answer(warnings=(text,)), kind)
-    return Decision(Answer(allowed=False, message=text), kind)
+    if enforced and kind not in (Kind.OTHER, Kind.NAMESPACE):
+        return Decision(Answer(allowed=False, message=text), kind)
+    return Decision(Answer(warnings=(text,)), kind)
 
 
 # Pods.
 
 
-def _pod(case: Case, meta: Metadata) -> Decision:
+def _pod(case: Case) -> Decision:
     """A new pod: weighed, judged, and sealed (mutation) or held against its seal (validation)."""
-    annotations = meta.annotations or {}
-    if MIRROR in annotations:
+    pod = pod_object(case.request)
+    meta = pod.metadata
+    if meta.annotations and MIRROR in meta.annotations:
         return case.decision(ALLOWED)
     if not case.policy.asks:
-        return case.decision(_not_for_us(case, meta))
-    pod = with_defaults(parse_pod(case.request.object))
-    judged = _judge(case, pod)
-    if judged.breaks(Mode.ENFORCE):
-        return case.decision(_denied(case, judged.text), judged)
-    intent = _intent(case, judged.ruling)
-    answer = _told(case, judged)
+        return case.decision(_not_for_us(case, pod))
+    finding = case.court.docket.finding(pod, case.policy, case.court.bench, case.late)
+    if finding.broken and finding.breaks(Mode.ENFORCE):
+        return case.decision(_denied(case, say(case.subject(meta), finding.ruling)), finding)
+    answer = _told(case, meta, finding)
     if case.phase is Phase.MUTATE:
-        answer = _sealed(case, meta, intent, answer)
-    elif intent.placement is not PlacementClass.NONE:
-        answer = _held_against_seal(case, meta, intent, answer)
-    return case.decision(answer, judged)
+        answer = _sealed(case, meta, finding, answer)
+    elif finding.intent.placement is not PlacementClass.NONE:
+        answer = _held_against_seal(case, meta, finding.intent, answer)
+    return case.decision(answer, finding)
 
 
-def _judge(case: Case, pod: Pod) -> Judged:
-    policy = case.policy
-    ruling = rule(pod, case.court.bench, policy.judging, policy.max_sidecar_share, case.late)
+_PASSED_OVER = frozenset({ANNOTATION, REQUIRED_PLUGINS})
+
+
+def weight_key(template: Mapping[str, Any]) -> bytes:
+    """Equal for templates that weigh the same: everything in them that :func:`webhook.pod.parse_pod` can see."""
+    annotations = template["metadata"]["annotations"] or {}
+    if not annotations.keys().isdisjoint(_PASSED_OVER):  # ours, which no weight depends on
+        annotations = {key: text for key, text in annotations.items() if key not in _PASSED_OVER}
+    return encoded((annotations, template["spec"]))
+
+
+def find(template: Mapping[str, Any], policy: NamespacePolicy, bench: Bench, late: Late) -> Finding:
+    """Weigh and judge a template. Raises InputError where it cannot be read."""
+    _check_size(template)
+    pod = with_defaults(parse_pod(template))
+    ruling = rule(pod, bench, policy.judging, policy.max_sidecar_share, late)
     levels = ((Mode.ENFORCE, policy.enforce), (Mode.WARN, policy.warn), (Mode.AUDIT, policy.audit))
-    return Judged(ruling, tuple(mode for mode, level in levels if breaks(level, ruling)), say(case.subject, ruling))
+    broken = tuple(mode for mode, level in levels if breaks(level, ruling))
+    same = ruling.intent.placing == policy.placing
+    intent = ruling.intent if same else make(ruling.demand, policy.placing)
+    silent = not (broken or notes(_NOBODY, ruling) or ruling.verdict is Verdict.UNKNOWN)
+    return Finding(ruling, policy, broken, intent, silent)
 
 
-def _intent(case: Case, ruling: Ruling) -> Intent:
-    """What the node is told: the level that acts may be looser than the strictest, which was judged."""
-    placing = case.policy.placing
-    return ruling.intent if ruling.intent.placing == placing else make(ruling.demand, placing)
+MOST_CONTAINERS = 500
+"""In one pod. No kubelet starts as many, and weighing takes longer with each."""
 
 
-def _told(case: Case, judged: Judged) -> Answer:
+def _check_size(template: Mapping[str, Any]) -> None:
+    spec = template.get("spec")
+    lists = [spec.get(key) for key in ("containers", "initContainers")] if isinstance(spec, dict) else []
+    count = sum(len(containers) for containers in lists if isinstance(containers, list))
+    if count > MOST_CONTAINERS:
+        raise InputError(f"spec has {count} containers; at most {MOST_CONTAINERS} are weighed")
+
+
+_NOBODY = Subject("", "", "")
+
+
+def _told(case: Case, meta: Metadata, finding: Finding) -> Answer:
     """What an allowed object's author and the audit log read."""
-    policy, ruling = case.policy, judged.ruling
-    warned = policy.warn is not TopologyPolicy.NONE or case.enforced
-    warnings: list[str] = list(case.assigned.warnings) if warned else []
-    if judged.text and (judged.breaks(Mode.WARN) or (warned and ruling.verdict is Verdict.UNKNOWN)):
-        warnings += pieces(case.subject, judged.text)
-    if warned:
-        warnings += notes(case.subject, ruling)
-    found = {"audit-violations": judged.text} if judged.breaks(Mode.AUDIT) else {}
+    if finding.silent and not case.assigned.warnings:
+        return ALLOWED
+    subject = case.subject(meta)
+    text = say(subject, finding.ruling)
+    warnings: list[str] = []
+    if case.policy.warn is not TopologyPolicy.NONE or case.enforced:
+        warnings += case.assigned.warnings
+        if finding.breaks(Mode.WARN) or finding.ruling.verdict is Verdict.UNKNOWN:
+            warnings += pieces(subject, text)
+        warnings += notes(subject, finding.ruling)
+    found = {"audit-violations": text} if finding.breaks(Mode.AUDIT) else {}
     return Answer(warnings=tuple(warnings), audit=_audit(case, found))
 
 
 def _audit(case: Case, found: Mapping[str, str]) -> Mapping[str, str]:
-    if case.phase is Phase.MUTATE or case.request.dry_run:
+    if not found or case.phase is Phase.MUTATE or case.request.dry_run:
         return {}
-    return {**found, "enforce-policy": case.policy.enforce.value} if found else {}
+    return {**found, "enforce-policy": case.policy.enforce.value}
 
 
 def _denied(case: Case, text: str) -> Answer:
-    reason = f"{text}; namespace {case.subject.namespace} enforces {case.policy.enforce.value}"
+    reason = f"{text}; namespace {case.namespace} enforces {case.policy.enforce.value}"
     return Answer(
         allowed=False, message=reason, warnings=case.assigned.warnings, audit=_audit(case, {"audit-violations": text})
     )
@@ -250,7 +331,7 @@ def _denied(case: Case, text: str) -> Answer:
 
 def _unreadable(case: Case, error: InputError) -> Answer:
     """An object that makes no sense. The API server refuses it itself, but that is not ours to rely on."""
-    text = f"{whom(case.subject)} cannot be weighed: {error}"
+    text = f"{whom(case.subject(None))} cannot be weighed: {error}"
     if case.enforced:
         return Answer(allowed=False, message=text, audit=_audit(case, {"error": text}))
     if not case.policy.asks:
@@ -274,32 +355,55 @@ def pieces(about: Subject, text: str) -> Iterator[str]:
 # The seal.
 
 
-def _sealed(case: Case, meta: Metadata, intent: Intent, answer: Answer) -> Answer:
+def _sealed(case: Case, meta: Metadata, finding: Finding, answer: Answer) -> Answer:
     """The answer with the annotations that make the pod what was judged."""
-    annotations = meta.annotations or {}
+    annotations = meta.annotations
     if not (meta.name or meta.generate_name):
         return answer  # no pod can be without both: the API server says so
-    if intent.placement is PlacementClass.NONE and ANNOTATION not in annotations:
+    if answer is not ALLOWED or (annotations and any(map(_is_ours, annotations))):
+        return _sealed_anew(case, meta, finding, answer)
+    place = case.namespace, meta.name, meta.generate_name, case.court.key.id, annotations is None
+    known = finding.answers.get(place)
+    if known is None:
+        known = _sealed_anew(case, meta, finding, answer)
+        if len(finding.answers) >= MOST_ANSWERS:
+            finding.answers.clear()
+        finding.answers[place] = known
+    return known
+
+
+def _is_ours(key: str) -> bool:
+    return key == ANNOTATION or key.startswith(REQUIRED_PLUGINS)
+
+
+def _sealed_anew(case: Case, meta: Metadata, finding: Finding, answer: Answer) -> Answer:
+    annotations = meta.annotations or {}
+    none = finding.intent.placement is PlacementClass.NONE
+    if none and ANNOTATION not in annotations:
         return answer
     try:
-        text = seal(intent, case.subject.namespace, meta.name or "", meta.generate_name or "", case.court.key)
+        text = seal(finding.intent, case.namespace, meta.name or "", meta.generate_name or "", case.court.key)
     except IntentError as error:
-        if case.enforced:
-            return _denied(case, f"{whom(case.subject)} cannot be given exclusive CPUs: {error}")
-        return _with_warnings(answer, f"{whom(case.subject)} stays in the node shared pool: {error}")
+        return _without_seal(case, meta, answer, error)
     wanted = {ANNOTATION: text}
-    if case.enforced and intent.placement is not PlacementClass.NONE:
-        wanted |= _required_plugins(annotations)
-    answer = _with_warnings(answer, *_overruled(case, meta, text))
-    return replace(answer, patch=annotate(meta.annotations, wanted))
+    if case.enforced and not none:
+        wanted.update(_required_plugins(annotations))
+    warnings = tuple(_overruled(case, meta, text)) if ANNOTATION in annotations else ()
+    return answer._replace(warnings=answer.warnings + warnings, patch=annotate(meta.annotations, wanted))
 
 
-def _not_for_us(case: Case, meta: Metadata) -> Answer:
+def _without_seal(case: Case, meta: Metadata, answer: Answer, error: IntentError) -> Answer:
+    if case.enforced:
+        return _denied(case, f"{whom(case.subject(meta))} cannot be given CPUs of its own: {error}")
+    return _warned(answer, f"{whom(case.subject(meta))} stays in the node shared pool: {error}")
+
+
+def _not_for_us(case: Case, pod: PodObject) -> Answer:
     """A pod of a namespace that asks for nothing is left alone, but for an intent that somebody typed."""
-    if case.phase is Phase.VALIDATE or ANNOTATION not in (meta.annotations or {}):
+    if case.phase is Phase.VALIDATE or ANNOTATION not in (pod.metadata.annotations or {}):
         return ALLOWED
-    demand = weigh(with_defaults(parse_pod(case.request.object)))
-    return _sealed(case, meta, make(demand, case.policy.placing), ALLOWED)
+    finding = case.court.docket.finding(pod, case.policy, case.court.bench, case.late)
+    return _sealed(case, pod.metadata, finding, ALLOWED)
 
 
 def _overruled(case: Case, meta: Metadata, text: str) -> Iterator[str]:
@@ -309,13 +413,14 @@ def _overruled(case: Case, meta: Metadata, text: str) -> Iterator[str]:
         return
     try:
         # Ours, but of an earlier round: a sidecar was injected since, or the key was replaced.
-        open_(found, case.subject.namespace, _stand_in(meta), None, case.court.keys)
+        open_(found, case.namespace, _final_name(meta), None, case.court.keys)
     except IntentError as error:
-        yield f"{whom(case.subject)}: its annotation {ANNOTATION} was replaced, only admission writes it; {error}"
+        subject = whom(case.subject(meta))
+        yield f"{subject}: its annotation {ANNOTATION} was replaced, only admission writes it; {error}"
 
 
-def _stand_in(meta: Metadata) -> str:
-    """The pod's name, or one as the API server will make it."""
+def _final_name(meta: Metadata) -> str:
+    """The pod's name, or one such as the API server will make."""
     return meta.name or f"{(meta.generate_name or '')[:GENERATED_BASE]}-----"
 
 
@@ -327,26 +432,25 @@ def _held_against_seal(case: Case, meta: Metadata, intent: Intent, answer: Answe
     complaint = _complaint(case, meta, intent, text)
     if not complaint:
         return answer
-    if case.enforced:
-        return _denied(case, complaint)
-    return _with_warnings(answer, complaint)
+    return _denied(case, complaint) if case.enforced else _warned(answer, complaint)
 
 
 def _complaint(case: Case, meta: Metadata, intent: Intent, text: str | None) -> str:
     """What is wrong with a pod's seal, and the way out; empty when nothing is."""
+    subject = whom(case.subject(meta))
     if text is None:
         return (
-            f"{whom(case.subject)} has no topology intent, so no node would align it; Armistice's mutating webhook "
-            "was not asked, or another one took the annotation away"
+            f"{subject} has no topology intent, so no node would align it; Armistice's mutating webhook was not asked, "
+            "or another one took the annotation away"
         )
     try:
-        found = open_(text, case.subject.namespace, meta.name or _stand_in(meta), None, case.court.keys)
+        found = open_(text, case.namespace, _final_name(meta), None, case.court.keys)
     except IntentError as error:
-        return f"{whom(case.subject)} cannot be aligned: {error}; remove the annotation {ANNOTATION} and apply it again"
+        return f"{subject} cannot be aligned: {error}; take the annotation {ANNOTATION} out and apply it again"
     if found == intent:
         return ""
     return (
-        f"{whom(case.subject)} was changed after its topology intent was written, {_difference(found, intent)}; "
+        f"{subject} was changed after its topology intent was written, {_difference(found, intent)}; "
         "give Armistice's mutating webhook reinvocationPolicy IfNeeded and a name that sorts last"
     )
 
@@ -360,106 +464,122 @@ def _difference(sealed: Intent, final: Intent) -> str:
     if gone:
         return f"{join(gone)} {'was' if len(gone) == 1 else 'were'} taken away"
     other = [name for name in after if after[name] != before[name]]
-    return f"{join(other)} asks for something else" if len(other) == 1 else "its containers or policy differ"
+    return f"{join(other)} asks for something else" if len(other) == 1 else "its containers or its policy differ"
 
 
-def _with_warnings(answer: Answer, *warnings: str) -> Answer:
-    return replace(answer, warnings=(*answer.warnings, *warnings)) if warnings else answer
+def _warned(answer: Answer, *warnings: str) -> Answer:
+    return answer._replace(warnings=answer.warnings + warnings)
+
+
+_ALONE = json.dumps([PLUGIN])
 
 
 def _required_plugins(annotations: Mapping[str, str]) -> Mapping[str, str]:
     """The lists of plugins without which the pod's containers do not start, ours in each of them."""
-    keys = {REQUIRED_PLUGINS, *(key for key in annotations if key.startswith(f"{REQUIRED_PLUGINS}/"))}
-    return {key: _with_plugin(annotations.get(key)) for key in sorted(keys)}
+    keys = [key for key in annotations if key.startswith(REQUIRED_PLUGINS)]
+    found = {key: _with_plugin(annotations[key]) for key in keys if key[len(REQUIRED_PLUGINS) :][:1] in ("", "/")}
+    found.setdefault(REQUIRED_PLUGINS, _ALONE)
+    return found
 
 
-def _with_plugin(text: str | None) -> str:
+def _with_plugin(text: str) -> str:
     """A list with our plugin added; one that already has it stays as it is, one that cannot be read is replaced."""
     names = _plugin_names(text)
-    if text is not None and names is not None and PLUGIN in names:
-        return text
-    return json.dumps([*(names or ()), PLUGIN])
+    return text if PLUGIN in names else json.dumps([*names, PLUGIN])
 
 
-def _plugin_names(text: str | None) -> list[str] | None:
+LONGEST_LIST = 4096
+"""Characters of a list of plugins that are read."""
+
+
+def _plugin_names(text: str) -> list[str]:
     """The validator reads YAML, of which JSON is a part."""
-    if not text or len(text) > LONGEST_WARNING * 16:
-        return None
+    if len(text) > LONGEST_LIST:
+        return []
     try:
         found = parse_documents(text, REQUIRED_PLUGINS)
     except InputError:
-        return None
+        return []
     names = found[0] if len(found) == 1 else None
-    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
 
 # Pods that are there already.
 
 
-def _changed_pod(case: Case, meta: Metadata) -> Answer:
+def _changed_pod(case: Case) -> Answer:
     """An intent is written once, with the pod: whoever changes it later has it put back."""
     if case.phase is Phase.VALIDATE:
         return ALLOWED
-    old, new = _old_annotations(case).get(ANNOTATION), (meta.annotations or {}).get(ANNOTATION)
-    if old == new or MIRROR in (meta.annotations or {}):
+    meta = metadata(case.request.object)
+    annotations = meta.annotations or {}
+    old = _old(case).annotations or {}
+    if old.get(ANNOTATION) == annotations.get(ANNOTATION) or MIRROR in annotations:
         return ALLOWED
-    if old is None:  # there is nothing to put back, and a patch must not remove: an intent that gives nothing
+    before = old.get(ANNOTATION)
+    if before is None:  # there is nothing to put back, and a patch must not remove: an intent that gives nothing
         nothing = Intent(PlacementClass.NONE, case.policy.placing, ())
-        old = seal(nothing, case.subject.namespace, meta.name or "", meta.generate_name or "", case.court.key)
-    warning = f"{whom(case.subject)}: its annotation {ANNOTATION} was put back, it is written once, at creation"
-    return Answer(warnings=(warning,), patch=annotate(meta.annotations, {ANNOTATION: old}))
+        before = seal(nothing, case.namespace, meta.name or "", meta.generate_name or "", case.court.key)
+    subject = whom(case.subject(meta))
+    warning = f"{subject}: its annotation {ANNOTATION} was put back, it is written once, when the pod is created"
+    return Answer(warnings=(warning,), patch=annotate(meta.annotations, {ANNOTATION: before}))
 
 
-def _old_annotations(case: Case) -> Mapping[str, str]:
+def _old(case: Case) -> Metadata:
+    """The metadata before an update; empty where it cannot be read."""
     try:
-        return metadata(case.request.old).annotations or {}
+        return metadata(case.request.old_object)
     except InputError:
-        return {}
+        return Metadata()
 
 
-def _resized(case: Case, meta: Metadata) -> Decision:
+def _resized(case: Case) -> Decision:
     """New amounts for a running pod. They are judged; metadata does not survive this call, so nothing is sealed."""
     if not case.policy.asks:
         return case.decision(ALLOWED)
-    judged = _judge(case, with_defaults(parse_pod(case.request.object)))
-    if judged.breaks(Mode.ENFORCE):
-        return case.decision(_denied(case, judged.text), judged)
-    answer = _told(case, judged)
-    text = _old_annotations(case).get(ANNOTATION)
+    pod = pod_object(case.request)
+    meta = pod.metadata
+    finding = case.court.docket.finding(pod, case.policy, case.court.bench, case.late)
+    if finding.breaks(Mode.ENFORCE):
+        return case.decision(_denied(case, say(case.subject(meta), finding.ruling)), finding)
+    answer = _told(case, meta, finding)
+    text = (_old(case).annotations or {}).get(ANNOTATION)
     if text is not None:
-        answer = _with_warnings(answer, *_stale(case, meta, text, judged.ruling))
-    return case.decision(answer, judged)
+        answer = _warned(answer, *_stale(case, meta, text, finding.ruling))
+    return case.decision(answer, finding)
 
 
 def _stale(case: Case, meta: Metadata, text: str, ruling: Ruling) -> Iterator[str]:
     try:
-        sealed = open_(text, case.subject.namespace, meta.name or "", None, case.court.keys)
+        sealed = open_(text, case.namespace, meta.name or "", None, case.court.keys)
     except IntentError:
         return
     now = make(ruling.demand, sealed.placing)
-    if (now.bubble, [p.slice for p in now.parts]) != (sealed.bubble, [p.slice for p in sealed.parts]):
-        yield f"{whom(case.subject)}: its exclusive CPUs stay as they were at its start; create it anew to change them"
+    if (now.bubble, [part.slice for part in now.parts]) != (sealed.bubble, [part.slice for part in sealed.parts]):
+        subject = whom(case.subject(meta))
+        yield f"{subject}: its exclusive CPUs stay as they were at its start; create it anew to change them"
 
 
 # Workloads.
 
 
-def _workload(case: Case, meta: Metadata) -> Decision:
+def _workload(case: Case) -> Decision:
     """What makes pods, judged by its template: its author is the one who can be told in time."""
+    meta = metadata(case.request.object)
     if meta.controlled or not case.policy.asks:
         return case.decision(ALLOWED)
-    template = find_template(case.request.object)
-    if template is None or (case.request.operation == "UPDATE" and _unchanged(case.request.old, template)):
+    template = find_template(whole_object(case.request.object))
+    if template is None or (case.request.operation == "UPDATE" and _unchanged(case.request.old_object, template)):
         return case.decision(ALLOWED)
-    judged = _judge(case, with_defaults(parse_pod(template)))
-    if judged.breaks(Mode.ENFORCE):
-        return case.decision(_denied(case, judged.text), judged)
-    return case.decision(_told(case, judged), judged)
+    finding = find(template, case.policy, case.court.bench, case.late)
+    if finding.breaks(Mode.ENFORCE):
+        return case.decision(_denied(case, say(case.subject(meta), finding.ruling)), finding)
+    return case.decision(_told(case, meta, finding), finding)
 
 
-def _unchanged(old: Any, template: Mapping[str, Any]) -> bool:
+def _unchanged(old: Raw, template: Mapping[str, Any]) -> bool:
     try:
-        return isinstance(old, dict) and find_template(old) == template
+        return find_template(whole_object(old)) == template
     except (InputError, RecursionError):
         return False
 
@@ -473,18 +593,11 @@ def _namespace(case: Case) -> Answer:
         meta = metadata(case.request.object)
     except InputError:
         return ALLOWED
-    labels = {key: text for key, text in (meta.labels or {}).items() if key in KNOWN or strangers({key: text})}
-    if not labels or labels.items() <= _old_labels(case).items():
+    labels = {key: text for key, text in (meta.labels or {}).items() if key.startswith(PREFIX)}
+    if labels.items() <= (_old(case).labels or {}).items():
         return ALLOWED
     name = meta.name or case.request.name or ""
     assigned = case.court.policies.from_labels(name, labels)
     if assigned.exempt:
-        return Answer(warnings=(f"namespace {name} is exempt; its armistice.dev labels have no effect",))
+        return Answer(warnings=(f"namespace {name} is exempt; its {PREFIX} labels have no effect",))
     return Answer(warnings=(*assigned.warnings, *strangers(labels)))
-
-
-def _old_labels(case: Case) -> Mapping[str, str]:
-    try:
-        return metadata(case.request.old).labels or {}
-    except InputError:
-        return {}

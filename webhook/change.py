@@ -25,6 +25,9 @@ POD_LEVEL = "spec.resources"
 
 MEBIBYTE = 2**20 * NANO
 
+MOST_KNOBS = 64
+"""Amounts that one try may cut: the heaviest containers' first. Nobody follows advice on more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -54,7 +57,7 @@ def smallest_change(
 ) -> tuple[Change, ...] | None:
     """The changes that make ``acceptable`` true, or None when no cut does, or ``late`` says that time is up."""
     for names in _tries(pod, demand, resources):
-        knobs = [knob for resource in resources for knob in _knobs(pod, demand, names, resource)]
+        knobs = [knob for resource in resources for knob in _knobs(pod, demand, names, resource)][:MOST_KNOBS]
         changed = _solve(pod, knobs, acceptable, late)
         if changed is not None and weigh(changed).placement is demand.placement:
             return _changes(changed, knobs)

@@ -15,6 +15,7 @@ from shared.pod import is_hugepages
 from shared.quantity import spoken, text
 from webhook.change import Change
 from webhook.pod import Subject
+from webhook.printable import printable
 from webhook.verdict import Heavy, Ruling, Verdict
 
 LEAD = 120
@@ -36,12 +37,12 @@ def say(subject: Subject, ruling: Ruling) -> str:
         return ""
     lead, *rest = _clauses(ruling)
     room = LEAD - len(f'{subject.kind} "": {lead}')
-    return "; ".join([f"{whom(subject, max(SHORTEST_NAME, room))}: {lead}", *rest])
+    return printable("; ".join([f"{whom(subject, max(SHORTEST_NAME, room))}: {lead}", *rest]))
 
 
 def notes(subject: Subject, ruling: Ruling) -> tuple[str, ...]:
     """What is worth knowing although nothing is wrong."""
-    return tuple(f"{whom(subject)}: {note}" for note in _notes(ruling))
+    return tuple(printable(f"{whom(subject)}: {note}") for note in _notes(ruling))
 
 
 def whom(subject: Subject, longest: int = 63) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
 from enum import Enum
-from itertools import product
+from itertools import accumulate, product
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
 from webhook.admission import Decision, Kind, Phase
 from webhook.certs import Reload
@@ -18,9 +23,6 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds."""
 
-NOT_JUDGED = "none"
-"""In place of a verdict."""
-
 
 class Refused(Enum):
     """Why a request got no review in return."""
@@ -31,77 +33,106 @@ class Refused(Enum):
     """503: too many are being received."""
 
 
-class Metrics:
-    """One process's metrics in a registry of their own."""
+class Metrics(Collector):
+    """One process's metrics. A review costs a few additions; families are made of them when somebody asks."""
 
     def __init__(self) -> None:
+        self._reviews: Counter[tuple[Phase, Kind, Verdict | None, bool]] = Counter()
+        self._broken: Counter[tuple[Mode, Kind, Verdict | None]] = Counter()
+        self._refused: Counter[Refused] = Counter()
+        self._reloads: Counter[Reload] = Counter()
+        self._faults = 0
+        self._slots = {phase: [0] * (len(BUCKETS) + 1) for phase in Phase}
+        self._seconds = dict.fromkeys(Phase, 0.0)
+        self._gauges = (0.0, 0)
         self._registry = CollectorRegistry()
+        self._registry.register(self)
         ProcessCollector(registry=self._registry)
-        reviews = Counter(
-            "armistice_reviews",
-            "Reviews answered, by the API server's call, what was judged, and how it came out.",
-            ("phase", "kind", "verdict", "decision"),
-            registry=self._registry,
-        )
-        broken = Counter(
-            "armistice_policy_violations",
-            "Objects that broke a level of their namespace, counted when validated.",
-            ("mode", "kind", "verdict"),
-            registry=self._registry,
-        )
-        refused = Counter(
-            "armistice_requests_refused", "Requests that got no review back.", ("reason",), registry=self._registry
-        )
-        seconds = Histogram(
-            "armistice_review_seconds",
-            "From a request's headers to its answer.",
-            ("phase",),
-            buckets=BUCKETS,
-            registry=self._registry,
-        )
-        reloads = Counter(
-            "armistice_certificate_reloads", "Changed certificate files.", ("result",), registry=self._registry
-        )
-        self._faults = Counter("armistice_faults", "Reviews that met a fault of ours.", registry=self._registry)
-        self._not_after = Gauge(
-            "armistice_certificate_not_after_seconds", "When the certificate in use ends.", registry=self._registry
-        )
-        self._in_flight = Gauge("armistice_requests_in_flight", "Bodies being received.", registry=self._registry)
-        verdicts = [NOT_JUDGED, *(verdict.value for verdict in Verdict)]
-        self._reviews = {
-            key: reviews.labels(key[0].value, key[1].value, key[2], "allowed" if key[3] else "denied")
-            for key in product(Phase, Kind, verdicts, (True, False))
-        }
-        self._broken = {
-            key: broken.labels(key[0].value, key[1].value, key[2]) for key in product(Mode, Kind, verdicts[1:])
-        }
-        self._refused = {reason: refused.labels(reason.value) for reason in Refused}
-        self._seconds = {phase: seconds.labels(phase.value) for phase in Phase}
-        self._reloads = {result: reloads.labels(result.value) for result in (Reload.LOADED, Reload.REFUSED)}
 
     def decided(self, phase: Phase, decision: Decision, seconds: float) -> None:
         """One review."""
-        verdict = NOT_JUDGED if decision.verdict is None else decision.verdict.value
-        self._reviews[phase, decision.kind, verdict, decision.answer.allowed].inc()
-        if phase is Phase.VALIDATE:
-            for mode in decision.broken:
-                self._broken[mode, decision.kind, verdict].inc()
-        self._seconds[phase].observe(seconds)
+        answer, kind, verdict, broken = decision
+        self._reviews[phase, kind, verdict, answer.allowed] += 1
+        if broken and phase is Phase.VALIDATE:
+            self._broken.update((mode, kind, verdict) for mode in broken)
+        self._slots[phase][bisect_left(BUCKETS, seconds)] += 1
+        self._seconds[phase] += seconds
 
     def refused(self, reason: Refused) -> None:
         """One request without a review in return."""
-        self._refused[reason].inc()
+        self._refused[reason] += 1
 
     def faulted(self) -> None:
         """One fault of ours."""
-        self._faults.inc()
+        self._faults += 1
 
     def reloaded(self, result: Reload) -> None:
         """One change of the certificate's files."""
-        self._reloads[result].inc()
+        self._reloads[result] += 1
 
     def text(self, not_after: float, in_flight: int) -> bytes:
-        """All of it, the gauges set from the state as it is now."""
-        self._not_after.set(not_after)
-        self._in_flight.set(in_flight)
+        """All of it, the gauges as they are now."""
+        self._gauges = not_after, in_flight
         return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Every series of every family, those at zero too."""
+        yield self._family_of_reviews()
+        yield self._family_of_violations()
+        yield _family(
+            "armistice_requests_refused", "Requests that got no review back.", "reason",
+            {reason.value: self._refused[reason] for reason in Refused},
+        )  # fmt: skip
+        yield _family(
+            "armistice_certificate_reloads", "Changed certificate files.", "result",
+            {result.value: self._reloads[result] for result in (Reload.LOADED, Reload.REFUSED)},
+        )  # fmt: skip
+        yield CounterMetricFamily("armistice_faults", "Reviews that met a fault of ours.", value=self._faults)
+        yield self._histogram()
+        not_after, in_flight = self._gauges
+        yield GaugeMetricFamily(
+            "armistice_certificate_not_after_seconds", "When the certificate in use ends.", value=not_after
+        )
+        yield GaugeMetricFamily("armistice_requests_in_flight", "Bodies that are being received.", value=in_flight)
+
+    def _family_of_reviews(self) -> Metric:
+        family = CounterMetricFamily(
+            "armistice_reviews",
+            "Reviews answered, by the API server's call, what was judged, and how it came out.",
+            labels=("phase", "kind", "verdict", "decision"),
+        )
+        for phase, kind, verdict, allowed in product(Phase, Kind, (None, *Verdict), (True, False)):
+            labels = (phase.value, kind.value, _word(verdict), "allowed" if allowed else "denied")
+            family.add_metric(labels, self._reviews[phase, kind, verdict, allowed])
+        return family
+
+    def _family_of_violations(self) -> Metric:
+        family = CounterMetricFamily(
+            "armistice_policy_violations",
+            "Objects that broke a level of their namespace, counted when validated.",
+            labels=("mode", "kind", "verdict"),
+        )
+        for mode, kind, verdict in product(Mode, Kind, Verdict):
+            family.add_metric((mode.value, kind.value, verdict.value), self._broken[mode, kind, verdict])
+        return family
+
+    def _histogram(self) -> Metric:
+        family = HistogramMetricFamily(
+            "armistice_review_seconds", "From a request's headers to its answer.", labels=("phase",)
+        )
+        for phase, slots in self._slots.items():
+            bounds = [*map(str, BUCKETS), "+Inf"]
+            buckets = list(zip(bounds, accumulate(slots), strict=True))
+            family.add_metric((phase.value,), buckets, self._seconds[phase])
+        return family
+
+
+def _word(verdict: Verdict | None) -> str:
+    return "none" if verdict is None else verdict.value
+
+
+def _family(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=(label,))
+    for word, value in values.items():
+        family.add_metric((word,), value)
+    return family

@@ -6,22 +6,21 @@ used that cannot fail: ``add`` of a key whose parent is there. Neither ``test`` 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Any
-
-Operation = Mapping[str, Any]
 
 _PARENT = "/metadata/annotations"
 
 
-def annotate(present: Mapping[str, str] | None, wanted: Mapping[str, str]) -> tuple[Operation, ...]:
-    """What makes the wanted annotations true; nothing where they are already. None: the object has no annotations."""
+def annotate(present: Mapping[str, str] | None, wanted: Mapping[str, str]) -> bytes:
+    """The JSON that makes the wanted annotations true; empty where they are. None: the object has none at all."""
     missing = {key: value for key, value in wanted.items() if not present or present.get(key) != value}
     if not missing:
-        return ()
+        return b""
     if present is None:
-        return ({"op": "add", "path": _PARENT, "value": missing},)
-    return tuple({"op": "add", "path": f"{_PARENT}/{escape(key)}", "value": text} for key, text in missing.items())
+        return json.dumps([{"op": "add", "path": _PARENT, "value": missing}]).encode()
+    added = [{"op": "add", "path": f"{_PARENT}/{escape(key)}", "value": text} for key, text in missing.items()]
+    return json.dumps(added).encode()
 
 
 def escape(key: str) -> str:

@@ -7,6 +7,7 @@ was found and what is wanted in the API server's own manner. Unknown fields are 
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,9 @@ from shared.errors import InputError
 from shared.intent import page_size
 from shared.pod import Amounts, Container, Pod, is_hugepages
 from shared.quantity import from_json
+
+MAX_CONTAINERS = 500
+"""Containers of a pod that is read. Far more than any kubelet starts; the bound keeps the time for one pod small."""
 
 TEMPLATES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("", "Pod"): (),
@@ -97,6 +101,9 @@ def parse_pod(template: Mapping[str, Any]) -> Pod:
 def _check_names(pod: Pod) -> None:
     if not pod.containers:
         raise InputError("spec.containers: required, and missing")
+    count = len(pod.init_containers) + len(pod.containers)
+    if count > MAX_CONTAINERS:
+        raise InputError(f"spec: {count} containers are more than the {MAX_CONTAINERS} that are judged")
     seen: set[str] = set()
     for container in (*pod.init_containers, *pod.containers):
         if container.name in seen:
@@ -167,10 +174,14 @@ def _kind(found: object) -> str:
     return _KINDS.get(type(found), type(found).__name__)
 
 
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxlong = _BRIEF.maxother = 60
+_BRIEF.maxlevel = 1
+
+
 def _shown(found: object) -> str:
-    """A value as an error may repeat it: on one line, and not too long."""
-    text = " ".join(repr(found).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    """A value as an error may repeat it: on one line, and not too long, however large it is."""
+    return " ".join(_BRIEF.repr(found).split())
 
 
 def limit_ranges(obj: Mapping[str, Any]) -> Iterator[LimitRange]:

@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 from shared.policy import Isolation, Placing, Scope, Smt, TopologyPolicy
@@ -160,8 +161,9 @@ def strangers(labels: Mapping[str, str]) -> tuple[str, ...]:
     found = []
     for key in labels:
         if key.startswith(PREFIX) and key not in KNOWN:
-            near = difflib.get_close_matches(key, KNOWN, n=1, cutoff=0.8)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(label.name for label in LABELS)}"
+            names = [label.name for label in LABELS]
+            near = difflib.get_close_matches(key.removeprefix(PREFIX), names, n=1)
+            hint = f"did you mean {PREFIX}{near[0]}?" if near else f"known are {', '.join(names)}"
             found.append(f"namespace label {key} does not exist and has no effect; {hint}")
     return tuple(found)
 
@@ -183,7 +185,7 @@ class Policies(Protocol):
     """Where policies come from. It answers from what it already knows: a review waits for nobody."""
 
     def of(self, namespace: str) -> Assigned:
-        """What holds for a namespace."""
+        """What holds for a namespace; the same object until it changes."""
         ...
 
     def from_labels(self, namespace: str, labels: Mapping[str, str]) -> Assigned:
@@ -201,7 +203,11 @@ class Uniform:
 
     def of(self, namespace: str) -> Assigned:
         """The one policy, or none."""
-        return EXEMPT if namespace in self.exempt else Assigned(self.policy.under(self.mode))
+        return EXEMPT if namespace in self.exempt else self._assigned
+
+    @cached_property
+    def _assigned(self) -> Assigned:
+        return Assigned(self.policy.under(self.mode))
 
     def from_labels(self, namespace: str, labels: Mapping[str, str]) -> Assigned:
         """The labels are read, so that their author hears of mistakes."""

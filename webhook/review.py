@@ -3,21 +3,20 @@
 Nothing unread passes it: what comes in is parsed once, strictly, or refused with a sentence. What goes out is put
 together in one place (:func:`reply`), so that ``uid``, ``patch`` and ``patchType`` are never apart.
 
-Of an object only what is declared here is ever made into Python values; the rest (``managedFields`` above all, often half
-of the bytes) is skipped over unread. That is most of this webhook's speed.
+Of an object only what is declared here is ever made into Python values; the rest (``managedFields`` above all, often
+half of the bytes) is skipped over unread. That is most of this webhook's speed.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypedDict, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypedDict, TypeVar
 
 import msgspec
 
 from shared.errors import InputError
-from webhook.patch import Operation
 
 API_VERSION = "admission.k8s.io/v1"
 KIND = "AdmissionReview"
@@ -50,11 +49,14 @@ class GroupVersionKind(msgspec.Struct, frozen=True):
     version: str = ""
 
 
-NOTHING = msgspec.Raw(b"null")
+Raw = msgspec.Raw
+"""JSON that was not read yet."""
+
+NOTHING = Raw(b"null")
 
 
 class Request(msgspec.Struct, frozen=True, rename="camel"):
-    """The part of ``AdmissionRequest`` that is used. The objects are still JSON: which shape they have, ``kind`` says."""
+    """The part of ``AdmissionRequest`` that is used. The objects are still JSON; ``kind`` says what is in them."""
 
     uid: str
     kind: GroupVersionKind
@@ -62,15 +64,9 @@ class Request(msgspec.Struct, frozen=True, rename="camel"):
     sub_resource: str | None = None
     name: str | None = None
     namespace: str | None = None
-    object: msgspec.Raw = NOTHING
-    old_object: msgspec.Raw = NOTHING
+    object: Raw = NOTHING
+    old_object: Raw = NOTHING
     dry_run: bool | None = None
-
-
-class _Review(msgspec.Struct, frozen=True, rename="camel"):
-    api_version: str
-    kind: str
-    request: Request
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -125,12 +121,29 @@ class PodObject(msgspec.Struct, frozen=True):
         return {"metadata": {"annotations": self.metadata.annotations}, "spec": self.spec}
 
 
+class _PodRequest(Request, frozen=True, rename="camel", kw_only=True):
+    object: PodObject  # type: ignore[assignment]
+
+
+class _Review(msgspec.Struct, frozen=True, rename="camel"):
+    api_version: str
+    kind: str
+    request: Request
+
+
+class _PodReview(msgspec.Struct, frozen=True, rename="camel"):
+    api_version: str
+    kind: str
+    request: _PodRequest
+
+
 class _Headed(msgspec.Struct, frozen=True):
     metadata: Metadata
 
 
 _T = TypeVar("_T")
 
+_pod_reviews = msgspec.json.Decoder(_PodReview)
 _reviews = msgspec.json.Decoder(_Review)
 _pods = msgspec.json.Decoder(PodObject)
 _heads = msgspec.json.Decoder(_Headed)
@@ -142,7 +155,7 @@ def parse(body: bytes) -> Request:
     if not body:
         raise ReviewError(f"the body is empty; expected an {KIND} of {API_VERSION} as JSON")
     try:
-        review = _reviews.decode(body)
+        review = _review(body)
     except msgspec.ValidationError as error:
         raise ReviewError(f"the body is no {KIND}: {_said(error)}") from error
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
@@ -155,22 +168,37 @@ def parse(body: bytes) -> Request:
     return review.request
 
 
-def pod_object(raw: msgspec.Raw) -> PodObject:
-    """A pod. Raises InputError naming the field."""
-    return _decoded(_pods, raw)
+def _review(body: bytes) -> _Review | _PodReview:
+    """Most reviews are about pods, which are read in the same pass; where that was wrong they are read again."""
+    try:
+        review = _pod_reviews.decode(body)
+        if review.request.kind.kind == "Pod":
+            return review
+    except msgspec.ValidationError:
+        pass
+    return _reviews.decode(body)
 
 
-def metadata(raw: msgspec.Raw) -> Metadata:
+def pod_object(request: Request) -> PodObject:
+    """The pod that a request is about. Raises InputError naming the field."""
+    if isinstance(request.object, PodObject):
+        return request.object
+    return _decoded(_pods, request.object)
+
+
+def metadata(raw: Raw | PodObject) -> Metadata:
     """Any object's metadata. Raises InputError naming the field."""
+    if isinstance(raw, PodObject):
+        return raw.metadata
     return _decoded(_heads, raw).metadata
 
 
-def whole_object(raw: msgspec.Raw) -> Mapping[str, Any]:
+def whole_object(raw: Raw) -> Mapping[str, Any]:
     """Any object with everything in it. Raises InputError where it is none."""
     return _decoded(_objects, raw)
 
 
-def _decoded(decoder: msgspec.json.Decoder[_T], raw: msgspec.Raw) -> _T:
+def _decoded(decoder: msgspec.json.Decoder[_T], raw: Raw) -> _T:
     try:
         return decoder.decode(raw)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
@@ -181,33 +209,35 @@ def _said(error: Exception) -> str:
     """The decoder's complaint, the field first: ``spec.containers: expected array, got str``."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    what, _, where = str(error).replace("`", "").rpartition(" - at ")
-    if not what:
-        return _cut(_lowered(where), LONGEST_WARNING)
-    return _cut(f"{where.removeprefix('$').removeprefix('.') or 'it'}: {_lowered(what)}", LONGEST_WARNING)
-
-
-def _lowered(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    if isinstance(error, UnicodeError):
+        return "it is not UTF-8"
+    text = (
+        str(error).replace("`", "").replace(" | ", " or ").removeprefix("JSON is malformed: ").removeprefix("Object ")
+    )
+    what, _, where = text.partition(" - at ")
+    place = where.removeprefix("$").removeprefix(".")
+    said = f"{what[:1].lower()}{what[1:]}"
+    return _cut(f"{place}: {said}" if place else said, LONGEST_WARNING)
 
 
 # Out.
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the API server is told."""
 
     allowed: bool = True
     message: str = ""
     """Why it is not allowed."""
     warnings: tuple[str, ...] = ()
-    patch: tuple[Operation, ...] = ()
-    audit: Mapping[str, str] = field(default_factory=dict)
+    patch: bytes = b""
+    """A JSON Patch; empty for none."""
+    audit: Mapping[str, str] = MappingProxyType({})
     """Keys without a slash; the API server puts the webhook's name before them."""
 
 
-_encode = msgspec.json.Encoder().encode
+encoded = msgspec.json.Encoder().encode
+"""A value as JSON."""
 
 
 def reply(uid: str, answer: Answer) -> bytes:
@@ -219,12 +249,12 @@ def reply(uid: str, answer: Answer) -> bytes:
         response["status"] = {"code": 403, "reason": "Forbidden", "message": message}
     elif answer.patch:
         response["patchType"] = "JSONPatch"
-        response["patch"] = base64.b64encode(_encode(answer.patch)).decode()
+        response["patch"] = base64.b64encode(answer.patch).decode()
     if answer.warnings:
         response["warnings"] = tidy(answer.warnings)
     if answer.audit:
         response["auditAnnotations"] = {key: _cut(text, LONGEST_MESSAGE) for key, text in answer.audit.items()}
-    return _encode({"apiVersion": API_VERSION, "kind": KIND, "response": response})
+    return encoded({"apiVersion": API_VERSION, "kind": KIND, "response": response})
 
 
 def tidy(warnings: Iterable[str]) -> list[str]:

@@ -24,9 +24,9 @@ class Settings:
     """PEM file with its key; None where the certificate's file holds it too."""
     longest_body: int = 8 * MEBIBYTE
     """Bytes. The API server takes objects of 3 MiB, and an update's review carries two of them."""
-    longest_decision: float = 2.5
-    """Seconds from a request's arrival to the answer, whatever the caller allows: below the timeoutSeconds of 3 that
-    the chart registers."""
+    longest_decision: float = 0.5
+    """Seconds of looking for the smallest change, counted from when a body is there. All other reviews wait meanwhile;
+    a pod of ordinary size takes a hundredth of it."""
     longest_wait: float = 5.0
     """Seconds for a body to arrive."""
     most_in_flight: int = 256

@@ -112,12 +112,11 @@ def machines(draw: st.DrawFn) -> Machine:
     return machine(
         nodes,
         cores := draw(st.sampled_from([1, 2, 3, 4, 6])),
-        threads := draw(st.sampled_from([1, 1, 2, 2, 4])),
+        draw(st.sampled_from([1, 1, 2, 2, 4])),
         memory=draw(st.lists(st.sampled_from([16, 64, 256]).map(lambda n: n * MIB), min_size=nodes, max_size=nodes)),
         hugepages=[{2 * MIB: draw(st.integers(0, 4))} for _ in range(nodes)],
         devices=[{"example.com/nic": draw(st.integers(0, 2))} for _ in range(nodes)],
         caches=2 if cores % 2 == 0 and draw(st.booleans()) else 1,
-        offline=draw(st.sampled_from(["", "", "", "1"])) if threads > 1 else "",
     )
 
 
@@ -195,12 +194,44 @@ def tight(machine: Machine, ledger: Ledger, intent: Intent, placement: Placement
     assert len(placement.numa_nodes) == least_nodes(machine, ledger, intent)
 
 
+@st.composite
+def wide_machines(draw: st.DrawFn) -> Machine:
+    """More NUMA nodes than are tried in every combination, at all sorts of distances."""
+    nodes = draw(st.sampled_from([11, 12]))
+    far = [[draw(st.sampled_from([12, 16, 20, 32])) for _ in range(nodes)] for _ in range(nodes)]
+    return machine(
+        nodes,
+        draw(st.sampled_from([2, 4])),
+        draw(st.sampled_from([1, 2])),
+        memory=[draw(st.sampled_from([16, 64, 256])) * MIB for _ in range(nodes)],
+        devices=[{"example.com/nic": draw(st.integers(0, 2))} for _ in range(nodes)],
+        distances=[[10 if a == b else far[min(a, b)][max(a, b)] for b in range(nodes)] for a in range(nodes)],
+    )
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(wide_machines(), st.lists(wishes(), min_size=1, max_size=10))
+def test_sets_that_are_grown_are_lawful_and_nearly_the_smallest(machine: Machine, pods: list[Intent]) -> None:
+    empty = ledger = Ledger.of(machine)
+    for number, intent in enumerate(pods):
+        spread = replace(intent, placing=replace(intent.placing, policy=TopologyPolicy.BEST_EFFORT, scope=Scope.POD))
+        answer = offer(ledger, f"p{number}", spread)
+        if isinstance(answer, Misfit):
+            prove(machine, empty, ledger, spread, answer)
+            continue
+        after = ledger.commit(answer)
+        assert audit(machine, after) == []
+        if intent.placement is not PlacementClass.NONE:
+            assert len(answer.numa_nodes) <= least_nodes(machine, ledger, spread) + 1
+        ledger = after
+
+
 # Machines of every other make.
 
 
 @st.composite
 def odd_machines(draw: st.DrawFn) -> Machine:
-    """Isolated CPUs, unknown memory, memory that is elsewhere."""
+    """Isolated and offline CPUs, unknown memory, memory that is elsewhere."""
     nodes = draw(st.integers(1, 3))
     cores, threads = draw(st.integers(2, 4)), draw(st.integers(1, 2))
     some = st.sampled_from([0, 64 * MIB, 256 * MIB, None])
@@ -210,7 +241,8 @@ def odd_machines(draw: st.DrawFn) -> Machine:
         cores,
         threads,
         memory=[256 * MIB, *(draw(some) for _ in range(nodes - 1))],
-        isolated=draw(st.sampled_from(["", str(last), f"{last - 1}-{last}" if last > 1 else ""])),
+        isolated=draw(st.sampled_from(["", str(last), f"{last - 1}-{last}" if last > 2 else ""])),
+        offline=draw(st.sampled_from(["", "1"])),
         devices=[{"example.com/nic": 1}] if draw(st.booleans()) else (),
     )
 
@@ -235,6 +267,24 @@ def test_odd_machines_break_no_law_either(machine: Machine, pods: list[tuple[Int
 
 def isolated(intent: Intent, isolation: Isolation) -> Intent:
     return replace(intent, placing=replace(intent.placing, isolation=isolation))
+
+
+PLAIN = st.tuples(st.integers(1, 5), st.booleans(), st.sampled_from(TopologyPolicy), st.sampled_from(Smt))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 2), st.integers(2, 4), st.sampled_from(["1", "3", "5", "1,3"]), st.lists(PLAIN, max_size=12))
+def test_cores_of_different_width_break_no_law(
+    nodes: int, cores: int, offline: str, pods: list[tuple[int, bool, TopologyPolicy, Smt]]
+) -> None:
+    given = machine(nodes, cores, 2, offline=offline if cores > 2 else "1")
+    ledger = Ledger.of(given)
+    for number, (cpus, owns, policy, smt) in enumerate(pods):
+        wish = pod(even("app", str(cpus), "1Mi")) if owns else pod(asking("app", f"{cpus * 300}m", "1Mi"))
+        answer = offer(ledger, f"p{number}", make(weighed(wish), Placing(policy=policy, smt=smt)))
+        if isinstance(answer, Placement):
+            ledger = ledger.commit(answer)
+            assert audit(given, ledger) == []
 
 
 def test_the_hybrid_machine_gives_cores_of_both_widths(dumps: Path) -> None:

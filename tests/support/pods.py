@@ -30,9 +30,9 @@ def container(
     return Container(name, amounts(requests or {}), amounts(limits or {}), restartable, image)
 
 
-def even(name: str, cpu: str, memory: str = "1Gi", *, restartable: bool = False, **more: str) -> Container:
+def even(name: str, cpu: str, memory: str = "1Gi", *, restartable: bool = False, **pages: str) -> Container:
     """A container whose requests equal its limits. ``hugepages_2Mi="4Mi"`` asks for ``hugepages-2Mi``."""
-    written = {"cpu": cpu, "memory": memory, **{key.replace("_", "-"): value for key, value in more.items()}}
+    written = {"cpu": cpu, "memory": memory, **{key.replace("_", "-"): value for key, value in pages.items()}}
     return container(name, written, written, restartable=restartable)
 
 

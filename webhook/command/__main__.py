@@ -18,6 +18,7 @@ import click
 from shared.errors import ArmisticeError
 
 COMMANDS = {
+    "demo": "webhook.command.demo:demo",
     "demand": "webhook.command.demand:demand",
     "check": "webhook.command.check:check",
     "place": "webhook.command.place:place",

@@ -29,14 +29,16 @@ from webhook.command.inputs import (
     wanted,
 )
 from webhook.command.output import Format, count, print_document, print_people
+from webhook.printable import printable
 from webhook.verdict import Bench, Ruling, Verdict, breaks, rule
 
 BAD = frozenset({Verdict.SIDECARS_TOO_HEAVY, Verdict.POD_TOO_LARGE, Verdict.UNEVEN})
 
 
 @click.command(
+    short_help="Whether pods fit one NUMA node; for people and CI.",
     epilog="\b\nExamples:\n  armistice check -f deploy.yaml --machine dgx-h100\n"
-    "  armistice check -f manifests/ --nodes nodes.yaml --policy restricted -o junit > report.xml"
+    "  armistice check -f manifests/ --nodes nodes.yaml --policy restricted -o junit > report.xml",
 )
 @manifest_option
 @node_options
@@ -134,9 +136,10 @@ def _show(ruled: list[tuple[Item, Ruling]], inventory: Inventory) -> None:
         good = ruling.verdict not in BAD
         style = {Verdict.FITS: "green", Verdict.UNKNOWN: "yellow"}.get(ruling.verdict, "red")
         about = item.subject
+        whom = printable(f"{about.namespace}/{about.name}")
         line = Text.assemble(
-            ("ok  " if good else "BAD ", style), (f"{ruling.verdict.value:<18} ", style), f"{about.kind} ",
-            (f"{about.namespace}/{about.name}", "bold"), (f"  {item.source}", "dim"), no_wrap=True, overflow="ellipsis",
+            ("ok  " if good else "BAD ", style), (f"{ruling.verdict.value:<18} ", style), printable(f"{about.kind} "),
+            (whom, "bold"), (printable(f"  {item.source}"), "dim"), no_wrap=True, overflow="ellipsis",
         )  # fmt: skip
         print_people(line)
         for sentence in (messages.say(about, ruling), *messages.notes(about, ruling)):

@@ -11,10 +11,12 @@ from shared.demand import Demand, weigh, whole
 from shared.quantity import spoken
 from webhook.command.inputs import Item, manifest_option, output_option, read_manifests, tell_skipped
 from webhook.command.output import Format, print_document, print_people, print_table
+from webhook.printable import printable
 
 
 @click.command(
-    epilog="\b\nExamples:\n  armistice demand -f deploy.yaml\n  kubectl get deploy web -o yaml | armistice demand -f -"
+    short_help="What each pod weighs, container by container.",
+    epilog="\b\nExamples:\n  armistice demand -f deploy.yaml\n  kubectl get deploy web -o yaml | armistice demand -f -",
 )
 @manifest_option
 @output_option("table", "json", "yaml")
@@ -70,9 +72,8 @@ def _asked(amounts: Any) -> dict[str, int]:
 def _show(item: Item, found: Demand) -> None:
     about = item.subject
     total = ", ".join(spoken(name, amount) for name, amount in _asked(found.total).items()) or "nothing"
-    print_people(
-        f"{about.kind} {about.namespace}/{about.name}  asks {total}  ({found.qos.value}, class {found.placement.value})"
-    )
+    whom = printable(f"{about.kind} {about.namespace}/{about.name}")
+    print_people(f"{whom}  asks {total}  ({found.qos.value}, class {found.placement.value})")
     columns = ("CONTAINER", "ROLE", "CPU", "MEMORY", "OWNS", "WHY A SIDECAR")
     print_table(columns, list(_rows(found)), right=columns[2:5], elastic="WHY A SIDECAR")
     print_people("")
@@ -83,7 +84,7 @@ def _rows(found: Demand) -> Iterator[list[str]]:
         cpu = spoken("cpu", weight.cpu) if weight.cpu else "-"
         memory = spoken("memory", weight.memory) if weight.memory else "-"
         owns = spoken("cpu", 1000 * weight.exclusive_cpus) if weight.eligible else ""
-        yield [weight.name, weight.role.value, cpu, memory, owns, weight.why]
+        yield [printable(weight.name), weight.role.value, cpu, memory, owns, printable(weight.why)]
     if found.sidecars:
         without = _asked(found.without_sidecars)
         cpu, memory = spoken("cpu", without.get("cpu", 0)), spoken("memory", without.get("memory", 0))

@@ -23,7 +23,8 @@ from rich.text import Text
 from shared.cpuset import EMPTY, CpuSet
 from shared.quantity import text as quantity_text
 from shared.topology import Machine, MemoryKind, NumaNode
-from webhook.command.output import count, plain, size
+from webhook.command.output import count, size
+from webhook.printable import printable
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZΓΔΘΛΞΠΣΦΨΩБДЖИЛЦЧШЩЭЮЯ"
 """One per pod; only letters whose capital and small forms differ and look like no other. Further pods share ``*``."""
@@ -304,8 +305,8 @@ def _short(cpus: CpuSet) -> str:
 
 
 def _title(machine: Machine) -> Iterator[Text]:
-    title = f"   {plain(machine.title)}" if machine.title else ""
-    yield Text(plain(machine.name), style="bold").append(title, "not bold")
+    title = f"   {printable(machine.title)}" if machine.title else ""
+    yield Text(printable(machine.name), style="bold").append(title, "not bold")
     memories = [node.memory for node in machine.numa_nodes if node.kind is not MemoryKind.GPU]
     known = [memory for memory in memories if memory is not None]
     parts = [
@@ -397,4 +398,4 @@ def _together(containers: Mapping[str, CpuSet]) -> str:
 
 
 def _entry(glyph: _Glyph, told: str) -> Text:
-    return Text(glyph.char, style=glyph.style).append(f"  {plain(told)}", "not reverse not bold not dim default")
+    return Text(glyph.char, style=glyph.style).append(f"  {printable(told)}", "not reverse not bold not dim default")

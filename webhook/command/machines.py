@@ -13,7 +13,10 @@ from webhook.command import topology
 from webhook.command.output import Format, print_document, print_people, print_table, size
 
 
-@click.command(epilog="\b\nExamples:\n  armistice machines\n  armistice machines aws-p5.48xlarge")
+@click.command(
+    short_help="The machines that Armistice knows.",
+    epilog="\b\nExamples:\n  armistice machines\n  armistice machines aws-p5.48xlarge",
+)
 @click.argument("name", required=False)
 @click.option(
     "-o",

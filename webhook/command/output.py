@@ -87,7 +87,7 @@ def print_table(
     """A table without rules, a row a line, so that grep works on it.
 
     Columns in ``right`` are aligned as numbers are; ``elastic`` is cut to the width. Text of others goes through
-    :func:`plain` first.
+    :func:`webhook.printable.printable` first.
     """
     from rich.text import Text
 
@@ -110,11 +110,6 @@ def print_table(
 
 def _fitted(cell: str, width: int) -> str:
     return cell if len(cell) <= width else cell[: width - 1] + "…"
-
-
-def plain(text: str) -> str:
-    """Text of others made safe for a terminal: what could move the cursor or change colours becomes ``?``."""
-    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def size(amount: int | None) -> str:

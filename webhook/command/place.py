@@ -31,6 +31,7 @@ from webhook.command.inputs import (
     wanted,
 )
 from webhook.command.output import Format, count, print_document, print_people
+from webhook.printable import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,9 @@ class Placed:
 
 
 @click.command(
+    short_help="Where pods would land on one machine, drawn.",
     epilog="\b\nExamples:\n  armistice place -f pods.yaml --machine epyc9654-2s-nps4\n"
-    "  armistice place -f pods.yaml --reserved-cpus 0-1 -o json"
+    "  armistice place -f pods.yaml --reserved-cpus 0-1 -o json",
 )
 @manifest_option
 @node_options
@@ -141,7 +143,8 @@ def show(ledger: Ledger, placed: Sequence[Placed]) -> None:
     for each in placed:
         if isinstance(each.answer, Misfit):
             about = each.item.subject
-            print_people(f"no place for {about.kind} {about.namespace}/{about.name}: {each.answer.message}")
+            whom = printable(f"{about.kind} {about.namespace}/{about.name}")
+            print_people(f"no place for {whom}: {printable(each.answer.message)}")
     missed = sum(1 for each in placed if isinstance(each.answer, Misfit))
     print_people(f"{len(placed) - missed} of {count(len(placed), 'pod')} placed")
 

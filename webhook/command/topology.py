@@ -29,6 +29,7 @@ class TopologyFormat(Enum):
 
 
 @click.command(
+    short_help="Sockets, NUMA nodes, caches and cores.",
     epilog="\b\nExamples:\n  armistice topology\n  armistice topology --machine xeon8480-2s-snc4 -o json",
 )
 @click.option(

@@ -39,6 +39,11 @@ NO_CLUSTER = (
     "give the nodes with --nodes FILE (`kubectl get noderesourcetopologies -o yaml` prints them) or --machine NAME"
 )
 
+ONCE = (
+    "--cluster: the nodes are read once, at the start, and every namespace has the policy of the flags; "
+    "this version does not follow a cluster yet"
+)
+
 YOUNG_OBJECTS = 20_000
 """Allocations between two passes of Python's collector over young objects. Each review makes and drops about 2,000; the
 default of 700 would look at them three times each."""
@@ -69,6 +74,7 @@ default of 700 would look at them three times each."""
     help="The most that is done about a pod that breaks the policy.",
 )
 @click.option("--drain", default=10.0, show_default=True, metavar="SECONDS", help="Serve on so long after SIGTERM.")
+@click.option("--certificate-poll", default=10.0, metavar="SECONDS", hidden=True, help="Between looks at the files.")
 @click.option("-v", "--verbose", is_flag=True, help="Log allowed reviews too.")
 def webhook(
     host: str,
@@ -84,6 +90,7 @@ def webhook(
     reserved_memory: str,
     mode: str,
     drain: float,
+    certificate_poll: float,
     verbose: bool,
     **policy: Any,
 ) -> None:
@@ -96,9 +103,11 @@ def webhook(
 
     if cluster and find_spec("webhook.cluster") is None:
         raise InputError(NO_CLUSTER)
-    settings = Settings(host=host, port=port, cert=cert, key=key, drain=drain)
+    settings = Settings(host=host, port=port, cert=cert, key=key, drain=drain, certificate_poll=certificate_poll)
     reserved = reservation(reserved_cpus, reserved_memory)
     found = read_nodes(machines, sysfs, nodes, cluster)
+    if cluster:
+        click.echo(ONCE, err=True)
     inventory = Inventory.of(found, reserved.cpus, reserved.memory)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.getLogger("armistice").setLevel(logging.DEBUG if verbose else logging.INFO)

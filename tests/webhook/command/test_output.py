@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from webhook.command.output import count, plain, size
+from webhook.command.output import count, size
+from webhook.printable import printable
 
 SIZES = [
     (None, "?"),
@@ -31,4 +32,4 @@ def test_count_has_singular_and_plural() -> None:
 
 
 def test_plain_leaves_letters_and_takes_controls() -> None:
-    assert plain("Größe\x1b[0m\r\n\u202e") == "Größe?[0m???"
+    assert printable("Größe\x1b[0m\r\n\u202e") == "Größe?[0m???"

@@ -1,0 +1,78 @@
+"""What is counted, and how it reads."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from webhook.admission import Decision, Kind, Phase
+from webhook.certs import Reload
+from webhook.metrics import BUCKETS, Metrics, Refused
+from webhook.policy import Mode
+from webhook.review import Answer
+from webhook.verdict import Verdict
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
+    """Every series by name and label values, these in the order of their labels' names."""
+    text = metrics.text(not_after=1e9, in_flight=3).decode()
+    return {
+        (sample.name, tuple(sample.labels[label] for label in sorted(sample.labels))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_every_series_is_there_at_zero() -> None:
+    found = samples(Metrics())
+    ours = {key: value for key, value in found.items() if key[0].startswith("armistice")}
+    assert {name for name, _ in ours} == {
+        "armistice_reviews_total",
+        "armistice_policy_violations_total",
+        "armistice_requests_refused_total",
+        "armistice_certificate_reloads_total",
+        "armistice_faults_total",
+        "armistice_review_seconds_bucket",
+        "armistice_review_seconds_count",
+        "armistice_review_seconds_sum",
+        "armistice_certificate_not_after_seconds",
+        "armistice_requests_in_flight",
+    }
+    assert len([key for key in ours if key[0] == "armistice_reviews_total"]) == 2 * 12 * 6 * 2
+    assert {value for (name, _), value in ours.items() if name.endswith(("_total", "_count"))} == {0.0}
+    assert ours["armistice_certificate_not_after_seconds", ()] == 1e9
+    assert ours["armistice_requests_in_flight", ()] == 3
+
+
+def test_what_happens_is_counted_once() -> None:
+    metrics = Metrics()
+    denied = Decision(Answer(allowed=False), Kind.POD, Verdict.POD_TOO_LARGE, (Mode.ENFORCE, Mode.WARN))
+    metrics.decided(Phase.MUTATE, denied, 0.0004)
+    metrics.decided(Phase.VALIDATE, denied, 0.02)
+    metrics.decided(Phase.VALIDATE, Decision(Answer()), 9.0)
+    metrics.refused(Refused.UNREADABLE)
+    metrics.reloaded(Reload.LOADED)
+    metrics.faulted()
+    found = {key: value for key, value in samples(metrics).items() if value and key[0].startswith("armistice")}
+    expected: dict[tuple[str, tuple[str, ...]], float] = {
+        ("armistice_reviews_total", ("denied", "pod", "mutate", "pod-too-large")): 1,
+        ("armistice_reviews_total", ("denied", "pod", "validate", "pod-too-large")): 1,
+        ("armistice_reviews_total", ("allowed", "other", "validate", "none")): 1,
+        ("armistice_policy_violations_total", ("pod", "enforce", "pod-too-large")): 1,
+        ("armistice_policy_violations_total", ("pod", "warn", "pod-too-large")): 1,
+        ("armistice_requests_refused_total", ("unreadable",)): 1,
+        ("armistice_certificate_reloads_total", ("loaded",)): 1,
+        ("armistice_faults_total", ()): 1,
+        ("armistice_review_seconds_count", ("mutate",)): 1,
+        ("armistice_review_seconds_count", ("validate",)): 2,
+        ("armistice_review_seconds_sum", ("mutate",)): 0.0004,
+        ("armistice_review_seconds_sum", ("validate",)): 9.02,
+        **{("armistice_review_seconds_bucket", (bound, "mutate")): 1 for bound in [*map(str, BUCKETS), "+Inf"]},
+        **{
+            ("armistice_review_seconds_bucket", (bound, "validate")): 1
+            for bound in ("0.025", "0.05", "0.1", "0.25", "0.5", "1.0", "2.5")
+        },
+        ("armistice_review_seconds_bucket", ("+Inf", "validate")): 2,
+        ("armistice_certificate_not_after_seconds", ()): 1e9,
+        ("armistice_requests_in_flight", ()): 3,
+    }
+    assert found == expected

@@ -1,0 +1,1 @@
+"""Pods and a workload for ``armistice demo``: small, and shaped like what people run."""
