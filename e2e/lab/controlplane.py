@@ -19,7 +19,7 @@ from pathlib import Path
 from e2e.lab.errors import LabError
 from e2e.lab.pki import Authority, key_pair
 from e2e.lab.state import Run
-from e2e.lab.tools import CONTROL_PLANE, build, build_all
+from e2e.lab.tools import CONTROL_PLANE, NEWEST, SERVERS, build, build_all, of_version
 
 SERVICES = "10.0.0.0/24"
 SERVICE_ADDRESS = "10.0.0.1"
@@ -81,9 +81,11 @@ class ControlPlane:
         feature_gates: Mapping[str, bool] | None = None,
         seed: Path | None = None,
         ports: Ports | None = None,
+        kubernetes: str = NEWEST,
     ) -> ControlPlane:
         """Start and wait until all of it is ready. ``seed`` is a folder of ``freeze``: same content, CA and ports."""
-        build_all(CONTROL_PLANE, run.progress)
+        servers = {name: of_version(name, kubernetes) for name in SERVERS}
+        build_all(tuple(servers.get(name, name) for name in CONTROL_PLANE), run.progress)
         if seed is not None:
             for part in ("etcd", "pki"):
                 shutil.copytree(seed / part, run.folder / part)
@@ -93,7 +95,7 @@ class ControlPlane:
         plane = cls.attach(run)
         with run.progress.phase("control plane ready"):
             plane._write_credentials()
-            plane._start_all(feature_gates or {})
+            plane._start_all(servers, feature_gates or {})
         return plane
 
     @classmethod
@@ -225,18 +227,20 @@ class ControlPlane:
         )
         return path
 
-    def _start_all(self, feature_gates: Mapping[str, bool]) -> None:
+    def _start_all(self, servers: Mapping[str, str], feature_gates: Mapping[str, bool]) -> None:
         gates = [f"--feature-gates={','.join(f'{k}={str(v).lower()}' for k, v in feature_gates.items())}"]
         common = gates if feature_gates else []
-        self._spawn("etcd", self._etcd_flags())
-        self._spawn("kube-apiserver", [*self._api_server_flags(), *common])
-        self._wait("kube-apiserver", self._api_ready)
-        self._spawn("kube-controller-manager", [*self._controller_flags(), *common])
-        self._spawn("kube-scheduler", [*self._scheduler_flags(), *common])
+        flags = {
+            "kube-apiserver": self._api_server_flags(),
+            "kube-controller-manager": self._controller_flags(),
+            "kube-scheduler": self._scheduler_flags(),
+        }
+        self.run.spawn("etcd", [str(build("etcd")), *self._etcd_flags()])
+        for name, tool in servers.items():
+            self.run.spawn(name, [str(build(tool)), *flags[name], *common])
+            if name == "kube-apiserver":
+                self._wait(name, self._api_ready)
         self._wait("kube-controller-manager", self._accounts_ready)
-
-    def _spawn(self, name: str, flags: Sequence[str]) -> None:
-        self.run.spawn(name, [str(build(name)), *flags])
 
     def _wait(self, what: str, ready: Callable[[], bool]) -> None:
         end = time.monotonic() + READY_WITHIN

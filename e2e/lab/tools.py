@@ -52,8 +52,17 @@ class Tool:
         return MODULES / self.module
 
 
-def _kubernetes(name: str) -> Tool:
-    return Tool(name, "", f"k8s.io/kubernetes/cmd/{name}", "k8s.io/kubernetes")
+KUBERNETES: Mapping[str, str] = {"1.37": "", "1.35": "kubernetes-1.35"}
+"""Kubernetes' minor versions that a control plane can have, newest first, and the module that each is built from."""
+
+NEWEST = next(iter(KUBERNETES))
+
+SERVERS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+"""What of Kubernetes is built in every version; kubectl and kubelet are of the newest always."""
+
+
+def _kubernetes(name: str, module: str = "") -> Tool:
+    return Tool(name, module, f"k8s.io/kubernetes/cmd/{name}", "k8s.io/kubernetes")
 
 
 TOOLS: Mapping[str, Tool] = {
@@ -68,7 +77,20 @@ TOOLS: Mapping[str, Tool] = {
         Tool("helm", "helm", "helm.sh/helm/v4/cmd/helm"),
         Tool("kind", "kind", "sigs.k8s.io/kind"),
     )
+} | {
+    f"{name}@{minor}": _kubernetes(name, module)
+    for minor, module in KUBERNETES.items()
+    if minor != NEWEST
+    for name in SERVERS
 }
+
+
+def of_version(name: str, kubernetes: str) -> str:
+    """What ``build`` calls a server of a version: its name, with the version behind it unless it is the newest."""
+    if kubernetes not in KUBERNETES:
+        raise LabError(f"the lab has no Kubernetes {kubernetes!r}; it has {', '.join(KUBERNETES)}")
+    return name if kubernetes == NEWEST else f"{name}@{kubernetes}"
+
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 """What a control plane needs, kubectl included."""
@@ -80,11 +102,11 @@ def build(name: str, progress: Progress | None = None) -> Path:
     if tool is None:
         raise LabError(f"the lab knows no tool {name!r}; known: {', '.join(TOOLS)}")
     folder = cache_folder() / "tools" / _key(tool)
-    path = folder / tool.name
+    path = folder / tool.name  # its plain name: a daemon's name is what `ps` shows
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    with _only_one(folder / f".{name}.lock"):
+    with _only_one(folder / f".{tool.name}.lock"):
         if not path.exists():
             _build(tool, path, progress or Progress())
     return path
@@ -103,7 +125,7 @@ def build_all(names: tuple[str, ...], progress: Progress) -> None:
 
 def built(name: str) -> bool:
     """Whether the cache has it already."""
-    return (cache_folder() / "tools" / _key(TOOLS[name]) / name).exists()
+    return (cache_folder() / "tools" / _key(TOOLS[name]) / TOOLS[name].name).exists()
 
 
 def version(tool: Tool) -> str:

@@ -16,6 +16,7 @@ from e2e.lab.tools import TOOLS, Tool, build, build_all, version
 
 def test_tools_have_the_versions_of_their_modules() -> None:
     versions = {name: version(tool) for name, tool in TOOLS.items()}
+    assert re.match(r"v1\.35\.", versions["kube-apiserver@1.35"])
     kubernetes = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet")
     assert {versions[name] for name in kubernetes} == {"v1.37.2"}
     assert re.match(r"v3\.7\.", versions["etcd"])

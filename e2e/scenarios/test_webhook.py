@@ -339,7 +339,9 @@ SPOILED: tuple[tuple[str, Scenario, str], ...] = (
 """How the reply is spoiled, the scenario that has to notice, and what its failure has to speak of."""
 
 
-@pytest.mark.parametrize(("way", "scenario", "noticed"), SPOILED, ids=spoken)
+@pytest.mark.parametrize(
+    ("way", "scenario", "noticed"), SPOILED, ids=[f"{way}-{scenario.__name__}" for way, scenario, _ in SPOILED]
+)
 def test_scenario_fails_where_the_reply_is_spoiled(site: Site, way: str, scenario: Scenario, noticed: str) -> None:
     """A scenario that cannot fail shows nothing."""
     with pytest.raises((AssertionError, LabError), match=noticed):
