@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -12,19 +12,36 @@ from e2e.lab.controlplane import ControlPlane
 from e2e.lab.errors import LabError
 from e2e.lab.namespace import Namespace
 from e2e.lab.state import Run
+from e2e.lab.tools import NEWEST
+
+Planes = Callable[[str], ControlPlane]
+"""Kubernetes' minor version to a control plane of it."""
 
 
 @pytest.fixture(scope="session")
-def plane() -> Iterator[ControlPlane]:
-    """A control plane of the session's own."""
+def planes() -> Iterator[Planes]:
+    """Control planes of the session's own, each started when it is first asked for."""
+    runs: list[Run] = []
+    started: dict[str, ControlPlane] = {}
+
+    def of(kubernetes: str) -> ControlPlane:
+        if kubernetes not in started:
+            runs.append(Run.create(f"test-{os.getpid()}-{secrets.token_hex(2)}"))
+            started[kubernetes] = ControlPlane.start(runs[-1], kubernetes=kubernetes)
+        return started[kubernetes]
+
+    yield of
+    for run in runs:
+        run.down()
+
+
+@pytest.fixture(scope="session")
+def plane(planes: Planes) -> ControlPlane:
+    """A control plane of the newest Kubernetes."""
     try:
-        run = Run.create(f"test-{os.getpid()}-{secrets.token_hex(2)}")
+        return planes(NEWEST)
     except LabError as error:
         pytest.fail(str(error), pytrace=False)
-    try:
-        yield ControlPlane.start(run)
-    finally:
-        run.down()
 
 
 @pytest.fixture

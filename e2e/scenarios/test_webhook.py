@@ -20,10 +20,12 @@ from typing import Any
 import pytest
 
 import e2e.lab.mangle
+from e2e.conftest import Planes
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.errors import LabError
 from e2e.lab.mangle import WAYS
 from e2e.lab.namespace import Namespace
+from e2e.lab.tools import KUBERNETES, NEWEST
 from e2e.lab.webhook import CASE, ENFORCE, WARN, Mode, Registration, SigningKey, Webhook, told
 from shared.errors import IntentError
 from shared.seal import ANNOTATION, open_
@@ -137,9 +139,16 @@ class Site:
         return registration
 
 
-@pytest.fixture(scope="module")
-def site(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Two processes, registered as they are (case ``live``) and behind the proxy (a case for each of its ways)."""
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(minor, marks=() if minor == NEWEST else pytest.mark.slow) for minor in KUBERNETES],
+)
+def site(request: pytest.FixtureRequest, planes: Planes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Two processes, registered as they are (case ``live``) and behind the proxy (a case for each of its ways).
+
+    On each Kubernetes: the oldest is what many clusters still run, the newest is where behaviour changes first.
+    """
+    plane = planes(request.param)
     folder = tmp_path_factory.mktemp("webhook")
     nodes = folder / "nodes.json"
     nodes.write_text(json.dumps(published()))
