@@ -456,9 +456,7 @@ def _settle(ledger: Ledger, unit: Unit, rooms: Sequence[Room], free: int) -> Sta
     return Stay(tuple(room.site for room in rooms), cpus, _accounts(ledger, unit, order, taken))
 
 
-def _accounts(
-    ledger: Ledger, unit: Unit, rooms: Sequence[Room], taken: Mapping[int, int]
-) -> tuple[Account, ...]:
+def _accounts(ledger: Ledger, unit: Unit, rooms: Sequence[Room], taken: Mapping[int, int]) -> tuple[Account, ...]:
     """Spread what is not CPU over the NUMA nodes: memory by the CPUs taken, then wherever it fits."""
     machine = ledger.layout.machine
     if len(rooms) == 1 and rooms[0].site.domain == (rooms[0].site.place,):

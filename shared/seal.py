@@ -258,16 +258,15 @@ def _signature(value: object) -> bytes:
 
 def _check_pod(content: Mapping[str, Any], namespace: str, pod_name: str) -> None:
     if content["ns"] != namespace:
-        raise _refused(
-            Refusal.OTHER_NAMESPACE, f"is for a pod in namespace {_shown(content['ns'])}; this one is in {_shown(namespace)}"
-        )
+        theirs, ours = _shown(content["ns"]), _shown(namespace)
+        raise _refused(Refusal.OTHER_NAMESPACE, f"is for a pod in namespace {theirs}; this one is in {ours}")
     if "pod" in content:
-        ours, whose = content["pod"] == pod_name, f"pod {_shown(content['pod'])}"
+        fits, whose = content["pod"] == pod_name, f"pod {_shown(content['pod'])}"
     else:
         base = content["podPrefix"][:GENERATED_BASE]
-        ours = pod_name.startswith(base) and len(pod_name) > len(base)
+        fits = pod_name.startswith(base) and len(pod_name) > len(base)
         whose = f"pods whose names begin with {_shown(content['podPrefix'])}"
-    if not ours:
+    if not fits:
         raise _refused(Refusal.OTHER_POD, f"is for {whose}; this one is {_shown(pod_name)}")
 
 

@@ -46,10 +46,12 @@ SHARED_ORDER = (
     "policy",
     "demand",
     "intent",
+    "seal",
+    "placement",
     "ledger",
-    "inventory",
+    "cores",
     "allocator",
-    "misfit",
+    "inventory",
 )
 """The core from the ground up: a module imports only modules named before it."""
 
@@ -71,16 +73,16 @@ CORE_NEVER = (
 """Standard library that means a clock, chance, a log, a thread, a process or the network."""
 
 OUTSIDE = {
-    "aiohttp": ("webhook.app", "webhook.demo*", "webhook.command.demo"),
+    "aiohttp": ("webhook.app",),
     "click": ("webhook.command.*",),
-    "cryptography": ("shared.intent", "webhook.certs", "webhook.keystore", "webhook.signing"),
-    "jsonpatch": ("webhook.demo*", "webhook.command.demo"),
+    "cryptography": ("shared.seal", "webhook.certs", "webhook.keys"),
+    "jsonpatch": ("webhook.command.demo",),
     "kubernetes": ("webhook.cluster",),
-    "orjson": ("webhook.app", "webhook.patch", "webhook.review"),
+    "msgspec": ("webhook.review",),
     "prometheus_client": ("webhook.metrics",),
-    "pydantic": ("webhook.pod", "webhook.review", "webhook.settings"),
     "rich": ("webhook.command.*",),
-    "yaml": ("shared.documents", "webhook.command.*"),
+    "urllib3": ("webhook.cluster",),
+    "yaml": ("shared.documents", "webhook.cluster", "webhook.command.*"),
 }
 """Packages from elsewhere, by the name one imports, and the modules that may import them; ``*`` is anything."""
 

@@ -1,13 +1,14 @@
 """The cluster: the only module that speaks to an API server.
 
-What it gives are values: the machines that nodes publish as NodeResourceTopology objects, and the labels of namespaces.
-Both are lists read as a whole, in pages; nothing here is on the path of an admission.
+What it gives are values: the machines that nodes publish as NodeResourceTopology objects, read as a whole, in pages.
+Nothing here is on the path of an admission.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,44 +53,30 @@ def read_cluster(api: client.ApiClient | None = None) -> list[Machine]:
     return [from_object(obj) for obj in _topologies(api or connect())]
 
 
-def namespace_labels(api: client.ApiClient) -> Mapping[str, Mapping[str, str]]:
-    """Each namespace's labels."""
-    found: dict[str, Mapping[str, str]] = {}
-    core, token = client.CoreV1Api(api), ""
-    while True:
-        page = _asked(api, "namespaces", core.list_namespace, limit=PAGE, _continue=token or None)
-        found.update({item.metadata.name: item.metadata.labels or {} for item in page.items})
-        token = page.metadata._continue or ""
-        if not token:
-            return found
-
-
 def _topologies(api: client.ApiClient) -> list[Any]:
     custom = client.CustomObjectsApi(api)
     found: list[Any] = []
     token = ""
     while True:
         extra = {"_continue": token} if token else {}
-        page = _asked(
-            api, "NodeResourceTopology objects", custom.list_cluster_custom_object, GROUP, API_VERSION, PLURAL,
-            limit=PAGE, **extra,
-        )  # fmt: skip
+        page = _asked(api, partial(custom.list_cluster_custom_object, GROUP, API_VERSION, PLURAL, limit=PAGE, **extra))
         found += page.get("items") or []
         token = (page.get("metadata") or {}).get("continue") or ""
         if not token:
             return found
 
 
-def _asked(api: client.ApiClient, what: str, call: Any, *arguments: Any, **options: Any) -> Any:
+def _asked(api: client.ApiClient, call: Callable[..., Any]) -> Any:
     host = api.configuration.host
     try:
-        return call(*arguments, **options, _request_timeout=TIMEOUT)
+        return call(_request_timeout=TIMEOUT)
     except ApiException as error:
-        if error.status == 404 and what != "namespaces":
+        if error.status == 404:
             raise InputError(
                 f"--cluster: {host} knows no NodeResourceTopology ({GROUP}/{API_VERSION}); install its CRD and a "
                 "publisher (NFD, or Armistice's enforcer), or use --nodes or --machine"
             ) from error
-        raise InputError(f"--cluster: {host} refuses to list {what}: {error.status} {error.reason}") from error
+        told = f"{error.status} {error.reason}"
+        raise InputError(f"--cluster: {host} refuses to list NodeResourceTopology objects: {told}") from error
     except HTTPError as error:
         raise InputError(f"--cluster: {host} cannot be reached: {error}") from error

@@ -109,7 +109,7 @@ def rule(pod: Pod, bench: Bench, placing: Placing, max_share: int | None = None,
     ruling = Ruling(
         verdict=Verdict.FITS,
         demand=demand,
-        intent=make(demand, placing),
+        intent=intent if placing == judged else make(demand, placing),
         judged=intent,
         sidecars=heaviest_first(demand),
         largest=inventory.largest,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -21,9 +22,10 @@ SECTIONS = ("allocator", "packing", "exact", "start", "admission")
 @click.argument("sections", nargs=-1, type=click.Choice(SECTIONS))
 @click.option("--quick", is_flag=True, help="Fewer rounds: does it run, and about what comes out.")
 @click.option("--json", "to_json", is_flag=True, help="Print JSON, every round's value included.")
-@click.option("--readme", is_flag=True, help="Print the Markdown table of the README.")
+@click.option("--readme", is_flag=True, help="Print the README's table in Markdown: the rows with a target.")
 def main(sections: Sequence[str], quick: bool, to_json: bool, readme: bool) -> None:
     """Measure; all SECTIONS when none is named."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are ended too
     figures: list[Figure] = []
     skipped: list[str] = []
     for section in sections or SECTIONS:

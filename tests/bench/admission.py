@@ -4,9 +4,9 @@ Every server is a process of its own on one core, the client is this process on 
 is asked for half a second, then the next, and again, so that what else happens on the machine hits all alike. A ratio
 is of two neighbouring rounds.
 
-Two streams of pods are sent, because the webhook remembers what it found of late: replicas, which is what a cluster
-sends most (some hundred workloads whose pods come again), and pods of which none was seen before (hardly two weigh the
-same, and each comes back only when it is long forgotten). The ratios of many nodes to few are of the second.
+Two streams of pods are sent, because the webhook remembers what it found of late. *Replicas* are what a cluster sends
+most: some hundred workloads, one after the other, eight pods of each. Of *new pods* none was seen before: hardly two
+weigh the same, and each comes back only when it is long forgotten. The ratios of many nodes to few are of these.
 
 Two ratios are given: of answers a second by the clock, which is what a person gets, and of answers for each second of
 processor time that the server used, which says the same on an idle machine and can still be told on a busy one.
@@ -35,18 +35,15 @@ from shared import catalogue
 from shared.noderesourcetopology import to_object
 from shared.topology import Machine
 from tests.bench.report import Figure, Target
-from tests.bench.reviews import reviews
+from tests.bench.reviews import replicas, reviews
 from webhook.certs import SelfMade, utc_now
 
 CLIENTS = (1, 8, 32)
 """Connections that are kept alive and used one request after the other."""
 
 NODES = (10, 500, 5000)
-REPLICATED = 512
-NEW = 4096
-STREAMS = (("replicas", REPLICATED, CLIENTS), ("new pods", NEW, CLIENTS[1:]))
-"""What is sent, how many different pods that are, and by how many clients."""
-
+PODS = 4096
+REPLICAS = 8
 ROUND_SECONDS = 0.5
 LONGEST_SECONDS = 60
 """After so long no further round is begun: on a busy machine rounds take longer."""
@@ -70,13 +67,14 @@ def measure(quick: bool) -> Iterator[Figure]:
                 stack.enter_context(_server(_webhook_command(own, _nodes_file(path, nodes)), cores[0]))
                 for nodes in NODES
             ]
-            bodies = reviews(NEW)
-            for stream, pods, clients in STREAMS:
+            new = reviews(PODS)
+            again = replicas(new[: PODS // REPLICAS], REPLICAS)
+            for stream, bodies, clients in (("replicas", again, CLIENTS), ("new pods", new, CLIENTS[1:])):
                 for number in clients:
                     who = f"{stream}, 1 client" if number == 1 else f"{stream}, {number} clients"
-                    turns = _turns([echo, ours[0]], trust, bodies[:pods], number, rounds)
+                    turns = _turns([echo, ours[0]], trust, bodies, number, rounds)
                     yield from _against_echo(who, *asyncio.run(turns))
-            yield from _by_nodes(asyncio.run(_turns(ours, trust, bodies, 8, rounds)))
+            yield from _by_nodes(asyncio.run(_turns(ours, trust, new, 8, rounds)))
     finally:
         os.sched_setaffinity(0, cores)
 

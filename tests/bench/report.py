@@ -115,9 +115,9 @@ def show(report: Report, console: Console) -> None:
 
 
 def markdown(report: Report) -> str:
-    """The table as it stands in the README."""
+    """The table as it stands in the README: the rows with a target."""
     lines = [f"{report.where}.", "", f"| {' | '.join(HEADINGS)} |", f"|{' --- |' * len(HEADINGS)}"]
-    lines += [f"| {' | '.join(_row(figure))} |" for figure in report.figures]
+    lines += [f"| {' | '.join(_row(figure))} |" for figure in report.figures if figure.target is not None]
     return "\n".join([*lines, *(f"\nLeft out: {reason}" for reason in report.skipped)])
 
 

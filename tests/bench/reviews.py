@@ -18,6 +18,11 @@ def reviews(count: int, seed: int = 1) -> list[bytes]:
     return [json.dumps(_review(number, chance), separators=(",", ":")).encode() for number in range(count)]
 
 
+def replicas(bodies: list[bytes], each: int) -> list[bytes]:
+    """Every pod as often as its workload has replicas, one right after the other, each with a uid of its own."""
+    return [body.replace(b'"uid":"', b'"uid":"%02x' % number, 1) for body in bodies for number in range(each)]
+
+
 def _review(number: int, chance: random.Random) -> dict[str, Any]:
     app = f"app-{number:04}"
     namespace = f"team-{number % TEAMS}"
@@ -28,7 +33,7 @@ def _review(number: int, chance: random.Random) -> dict[str, Any]:
         "kind": "AdmissionReview",
         "apiVersion": "admission.k8s.io/v1",
         "request": {
-            "uid": f"{chance.getrandbits(32):08x}-1111-4222-8333-{number:012x}",
+            "uid": f"{chance.getrandbits(24):06x}-1111-4222-8333-{number:012x}",
             "kind": kind,
             "resource": resource,
             "requestKind": kind,

@@ -68,8 +68,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "a very long quantity, shown cut",
         with_requests(cpu="x" * 200),
-        f"spec.containers[0].resources.requests[cpu]: '{'x' * 28}...{'x' * 27}': quantities must match the regular expression "
-        "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        f"spec.containers[0].resources.requests[cpu]: '{'x' * 27}...{'x' * 28}': quantities must match the "
+        "regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
     ),
 ]
 
