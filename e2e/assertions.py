@@ -1,0 +1,72 @@
+"""Properties of what was seen on a node. They never name particular CPUs: two correct allocators may choose differently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+
+from e2e.observe import Container, Sight, Task
+
+
+def kernel_list(numbers: Iterable[int]) -> str:
+    """Numbers as a person reads them: 0,1,4."""
+    return ",".join(map(str, sorted(numbers))) or "none"
+
+
+def assert_disjoint(sets: Mapping[str, Iterable[int]]) -> None:
+    """No CPU (or NUMA node) is in two of these named sets."""
+    for (one, first), (other, second) in combinations(sets.items(), 2):
+        both = frozenset(first) & frozenset(second)
+        assert not both, f"{one} and {other} share {kernel_list(both)}"
+
+
+def assert_subset(inner: Iterable[int], outer: Iterable[int], what: str) -> None:
+    """Every CPU (or NUMA node) of `inner` is in `outer`; `what` says in the message what that means."""
+    outside = frozenset(inner) - frozenset(outer)
+    assert not outside, f"{what}: {kernel_list(outside)} is outside of {kernel_list(outer)}"
+
+
+def numa_nodes_of(sight: Sight, cpus: Iterable[int]) -> frozenset[int]:
+    """The NUMA nodes that these CPUs belong to."""
+    wanted = frozenset(cpus)
+    return frozenset(node for node, own in sight.numa.items() if own & wanted)
+
+
+def assert_one_numa_node(sight: Sight, cpus: Iterable[int], what: str) -> int:
+    """These CPUs belong to one NUMA node, which is returned."""
+    nodes = numa_nodes_of(sight, cpus)
+    assert len(nodes) == 1, f"{what} has CPUs {kernel_list(cpus)}, of NUMA nodes {kernel_list(nodes)}; one was expected"
+    return min(nodes)
+
+
+def assert_threads_inside(container: Container, cpus: Iterable[int]) -> None:
+    """Every thread of the container may run on these CPUs only; a container without threads shows nothing and fails."""
+    assert container.tasks, f"container {container.identity[:12]} has no threads; is it still running?"
+    for task in container.tasks:
+        assert_subset(task.cpus, cpus, f"{task} may run elsewhere")
+
+
+def assert_memory_on(container: Container, nodes: Iterable[int], share: float = 1.0) -> None:
+    """At least this share of the container's own memory (anonymous pages, `memory.numa_stat`) is on these NUMA nodes.
+
+    Pages of files are left out: the node read them before, wherever it was then.
+    """
+    anon = container.group.memory.get("anon", {})
+    there, total = sum(anon.get(node, 0) for node in set(nodes)), sum(anon.values())
+    assert total, f"container {container.identity[:12]} has no anonymous memory; it shows nothing"
+    assert there >= share * total, (
+        f"{there} of {total} bytes of container {container.identity[:12]} are on NUMA nodes {kernel_list(nodes)}; "
+        f"its pages by NUMA node: {dict(anon)}"
+    )
+
+
+def assert_nobody_else(sight: Sight, cpus: Iterable[int], containers: Iterable[str]) -> None:
+    """No task of the node but these containers' may run on these CPUs; kernel threads are not counted."""
+    strangers = sight.tasks_on(cpus, besides=containers)
+    assert not strangers, f"{len(strangers)} other tasks may run on CPUs {kernel_list(cpus)}: {_some(strangers)}"
+
+
+def _some(tasks: Iterable[Task], most: int = 5) -> str:
+    named = [str(task) for task in tasks]
+    more = f" and {len(named) - most} more" if len(named) > most else ""
+    return ", ".join(named[:most]) + more
