@@ -92,6 +92,21 @@ def offer(ledger: Ledger, pod: str, intent: Intent) -> Placement | Misfit:
     return _placement(view.layout, pod, intent, stays)
 
 
+def fits(ledger: Ledger, intent: Intent) -> bool:
+    """Whether :func:`offer` has a place for a pod: the same steps up to the choice of the NUMA node, where that settles
+    it. Choosing the CPUs in it is the larger half of an offer's time."""
+    if intent.placement is not PlacementClass.NONE and len(wanted := units(intent)) == 1:
+        (unit,) = wanted
+        for free in _sources(ledger, unit, intent.placing.isolation):
+            rooms = (_room(ledger, site, unit, free) for site in ledger.layout.with_cpus)
+            # Where cores differ in width, only taking them tells how many CPUs the last one adds.
+            if any(room and room.site.width and _holds(room, unit) for room in rooms):
+                return True
+        if intent.placing.policy is TopologyPolicy.SINGLE_NUMA_NODE and all(s.width for s in ledger.layout.with_cpus):
+            return False
+    return isinstance(offer(ledger, "", intent), Placement)
+
+
 def _anywhere(ledger: Ledger, pod: str, intent: Intent) -> Placement:
     """Class none: the whole node shared pool, and memory wherever pods may have any."""
     numa_nodes = tuple(site.id for site in ledger.layout.with_cpus)
