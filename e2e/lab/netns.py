@@ -1,0 +1,62 @@
+"""Network namespaces: a run's processes see only each other, and whoever is in the namespace belongs to the run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from e2e.lab.errors import LabError
+
+_MOUNTED = Path("/run/netns")
+
+
+def require() -> None:
+    """Raise LabError unless namespaces can be made here."""
+    if os.geteuid() != 0:
+        raise LabError(
+            "the lab makes network namespaces, which only root may; run it as root (`sudo -E python -m e2e up`)"
+        )
+    if shutil.which("ip") is None:
+        raise LabError("the lab makes network namespaces with `ip`, which is not in PATH; install iproute2")
+
+
+def add(name: str) -> None:
+    """A new namespace with its loopback up."""
+    require()
+    _ip("netns", "add", name)
+    _ip("-n", name, "link", "set", "lo", "up")
+
+
+def exists(name: str) -> bool:
+    """Whether there is a namespace of that name."""
+    return (_MOUNTED / name).exists()
+
+
+def pids(name: str) -> list[int]:
+    """Every process in the namespace; empty when there is no such namespace."""
+    if not exists(name):
+        return []
+    return [int(pid) for pid in _ip("netns", "pids", name).split()]
+
+
+def delete(name: str) -> None:
+    """Takes the namespace away, if it is there."""
+    if exists(name):
+        _ip("netns", "delete", name)
+
+
+def inside(name: str, argv: list[str]) -> list[str]:
+    """The command, to run in the namespace."""
+    return ["ip", "netns", "exec", name, *argv]
+
+
+def _ip(*args: str) -> str:
+    done = subprocess.run(["ip", *args], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise LabError(
+            f"`ip {' '.join(args)}` failed ({done.stderr.strip() or done.returncode}); the lab needs CAP_SYS_ADMIN and "
+            "CAP_NET_ADMIN, which a container has only when it is privileged"
+        )
+    return done.stdout

@@ -1,0 +1,313 @@
+"""A node: a virtual machine of any NUMA shape with a real kernel, containerd and kubelet, joined to a control plane.
+
+1. Certificates and settings go to a small disk of the node's own; the root disk is an overlay over the cached image.
+2. QEMU runs in the run's namespace, where the node's address is on the loopback and leads to the kubelet.
+3. The guest boots to a shell that answers, then its kubelet registers and becomes Ready.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from e2e.lab import console
+from e2e.lab.controlplane import ControlPlane, host_address, node_address
+from e2e.lab.errors import LabError
+from e2e.lab.kubelet import KubeletVariant, NodeSettings, Runtime, node_files
+from e2e.lab.rootfs import Emulator, RootImage, emulator, make_filesystem, root_image
+from e2e.lab.shapes import Shape, kernel_arguments, machine_arguments
+from e2e.lab.tools import build
+
+BOOT_TRIES = 3
+"""Emulated CPUs crashed in early boot now and then; a guest that ends before its shell answers is started again."""
+
+SHELL_WITHIN = 120.0
+"""Seconds until the guest's shell answers; measured 8 on two idle cores."""
+
+
+class Accelerator(Enum):
+    """What executes the guest's instructions."""
+
+    TCG = "tcg"
+    """Software: works everywhere."""
+    KVM = "kvm"
+    """The CPU itself: only where it is allowed."""
+
+
+def accelerator(cpu_info: str) -> Accelerator:
+    """KVM only where the CPU says that it can; /dev/kvm may be there and not work."""
+    flags = {flag for line in cpu_info.splitlines() if line.startswith("flags") for flag in line.split()}
+    return Accelerator.KVM if flags & {"vmx", "svm"} and Path("/dev/kvm").exists() else Accelerator.TCG
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Everything that QEMU is told about one node."""
+
+    shape: Shape
+    number: int
+    """Counted from 1; chooses the node's network."""
+    name: str
+    kernel: Path
+    initrd: Path
+    disk: Path
+    settings: Path
+    sockets: Path
+    """Folder of the Unix sockets of the monitor, the agent and the console."""
+    accelerator: Accelerator = Accelerator.TCG
+    snapshot: str = ""
+    """Name of the snapshot to go on from; empty to boot."""
+
+
+def qemu_arguments(machine: Machine) -> list[str]:
+    """QEMU's command line after the program, as a pure function."""
+    snapshot = ["-loadvm", machine.snapshot] if machine.snapshot else []
+    return [
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *_processor(machine.accelerator),
+        *machine_arguments(machine.shape),
+        *("-kernel", str(machine.kernel), "-initrd", str(machine.initrd), "-append", kernel_command_line(machine)),
+        *_disks(machine),
+        *_network(machine.number),
+        *("-device", "virtio-rng-pci"),
+        *_consoles(machine.sockets),
+        *snapshot,
+    ]
+
+
+def _processor(chosen: Accelerator) -> list[str]:
+    if chosen is Accelerator.KVM:
+        return ["-M", "q35", "-accel", "kvm", "-cpu", "host"]
+    # Westmere has what a distribution needs, can have hardware threads and costs less to emulate than `max`.
+    return ["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "Westmere"]
+
+
+def kernel_command_line(machine: Machine) -> str:
+    """The guest kernel's; a machine id of the node's own, and nothing that only costs time."""
+    identity = hashlib.md5(machine.name.encode(), usedforsecurity=False).hexdigest()
+    cheaper = ["mitigations=off", "audit=0", "nowatchdog", "no_timer_check", "rcupdate.rcu_expedited=1"]
+    own = [f"systemd.machine_id={identity}", "systemd.unit=lab.target"]
+    return " ".join(["console=ttyS0", "loglevel=4", "panic=-1", *cheaper, *own, *kernel_arguments(machine.shape)])
+
+
+def _disks(machine: Machine) -> list[str]:
+    """The root disk, written without care for power cuts, and the settings, which nobody writes."""
+    root = f"if=none,id=root,file={machine.disk},format=qcow2,cache=unsafe"
+    settings = f"if=none,id=settings,file={machine.settings},format=raw,readonly=on"
+    return [
+        *("-drive", root, "-device", "virtio-blk-pci,drive=root"),
+        *("-drive", settings, "-device", "virtio-blk-pci,drive=settings"),
+    ]
+
+
+def _network(number: int) -> list[str]:
+    """QEMU's own user network, a subnet for each node, with the kubelet's port handed in."""
+    address, host = node_address(number), host_address(number)
+    subnet = host.rpartition(".")[0] + ".0/24"
+    forward = f"hostfwd=tcp:{address}:10250-{address}:10250"
+    mac = f"52:54:00:00:00:{number:02x}"
+    return ["-nic", f"user,model=virtio-net-pci,mac={mac},net={subnet},host={host},{forward}"]
+
+
+def _consoles(sockets: Path) -> list[str]:
+    """The kernel's messages to standard output, a console for people, the agent's port and the monitor."""
+    return [
+        *("-serial", "stdio"),
+        *("-device", "virtio-serial-pci"),
+        *("-chardev", f"socket,id=console,path={sockets / 'console.sock'},server=on,wait=off"),
+        *("-device", "virtconsole,chardev=console"),
+        *("-chardev", f"socket,id=agent,path={sockets / 'agent.sock'},server=on,wait=off"),
+        *("-device", "virtserialport,chardev=agent,name=lab.agent"),
+        *("-qmp", f"unix:{sockets / 'monitor.sock'},server=on,wait=off"),
+    ]
+
+
+@dataclass(slots=True)
+class Node:
+    """One node of a control plane."""
+
+    plane: ControlPlane
+    shape: Shape
+    name: str = "node1"
+    kubelet: KubeletVariant = KubeletVariant.NONE
+    number: int = 1
+    runtime: Runtime = Runtime.RUNC
+    accelerator: Accelerator = field(default_factory=lambda: accelerator(Path("/proc/cpuinfo").read_text()))
+    extra_images: Sequence[Path] = ()
+    """OCI archives that the node's containerd gets besides pause and busybox."""
+
+    @property
+    def folder(self) -> Path:
+        """Its disks and sockets."""
+        return self.plane.folder / "nodes" / self.name
+
+    @property
+    def daemon(self) -> str:
+        """Name of its process in the run."""
+        return f"qemu-{self.name}"
+
+    @property
+    def address(self) -> str:
+        """Its InternalIP."""
+        return node_address(self.number)
+
+    def boot(self) -> None:
+        """From nothing to a guest whose shell answers."""
+        image, machine = self.prepare()
+        with self.plane.run.progress.phase(f"node {self.name} ({self.shape.name}) booted"):
+            for attempt in range(1, BOOT_TRIES + 1):
+                make_overlay(emulator(self.plane.run.progress), image, machine.disk)
+                try:
+                    self.start(machine)
+                    return
+                except console.GuestEndedError as error:
+                    self.plane.run.say(f"node {self.name} ended in early boot, try {attempt} of {BOOT_TRIES}: {error}")
+                    self.plane.run.end(self.daemon)
+        raise LabError(f"node {self.name} ended in early boot {BOOT_TRIES} times; see {self.log}")
+
+    def prepare(self) -> tuple[RootImage, Machine]:
+        """Its folder, its address in the namespace, its settings disk; the machine that is to be started."""
+        run = self.plane.run
+        image = root_image(run.progress)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._add_address()
+        self._write_settings()
+        machine = Machine(
+            shape=self.shape,
+            number=self.number,
+            name=self.name,
+            kernel=image.kernel,
+            initrd=image.initrd,
+            disk=self.folder / "root.qcow2",
+            settings=self.folder / "settings.img",
+            sockets=self.folder,
+            accelerator=self.accelerator,
+        )
+        return image, machine
+
+    def start(self, machine: Machine) -> None:
+        """Start QEMU and wait for the guest's shell. Raises GuestEndedError when QEMU ends before that."""
+        qemu = emulator(self.plane.run.progress)
+        argv = [*qemu.command("qemu-system-x86_64"), *qemu.data(), *qemu_arguments(machine)]
+        for name in ("agent", "monitor", "console"):
+            (self.folder / f"{name}.sock").unlink(missing_ok=True)
+        self.plane.run.spawn(self.daemon, argv, env=qemu.environment())
+        self._wait_shell()
+
+    def _wait_shell(self) -> None:
+        end = time.monotonic() + SHELL_WITHIN
+        while time.monotonic() < end:
+            if said := self.plane.run.ended(self.daemon):
+                raise console.GuestEndedError(f"QEMU {said}")
+            try:
+                self.agent("true", seconds=2, grace=1)
+                return
+            except LabError:
+                time.sleep(0.2)
+        raise LabError(f"the shell of node {self.name} did not answer within {SHELL_WITHIN:.0f} s; see {self.log}")
+
+    @property
+    def log(self) -> Path:
+        """What QEMU and the guest's kernel said."""
+        return self.plane.run.logs / f"{self.daemon}.log"
+
+    def agent(self, script: str, seconds: float = 60, grace: float = console.GRACE) -> console.Reply:
+        """Run a shell script as root in the guest: its exit code and what it said."""
+        return console.run_in_guest(self.folder / "agent.sock", script, seconds, grace)
+
+    def sh(self, script: str, seconds: float = 60) -> str:
+        """Standard output of a shell script run as root in the guest. Raises LabError when it fails."""
+        done = self.agent(script, seconds)
+        if done.code:
+            why = f"did not end within {seconds:.0f} s" if done.code == 124 else f"exit code {done.code}"
+            raise LabError(f"on node {self.name} `{script.strip()}` failed ({why}): {done.stderr.strip()}")
+        return done.stdout
+
+    def wait_ready(self, timeout: float = 180) -> None:
+        """Wait until the API server calls the node Ready."""
+        path = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
+        end = time.monotonic() + timeout
+        with self.plane.run.progress.phase(f"node {self.name} Ready"):
+            while (found := self.plane.kubectl_raw("get", "node", self.name, "-o", path)).stdout != "True":
+                if said := self.plane.run.ended(self.daemon):
+                    raise LabError(f"node {self.name} {said}; see {self.log}")
+                if time.monotonic() > end:
+                    raise LabError(self._not_ready(timeout, found))
+                time.sleep(0.3)
+
+    def _not_ready(self, timeout: float, found: subprocess.CompletedProcess[str]) -> str:
+        journal = self.agent("journalctl -q -n 20 -u kubelet -u containerd -o cat | grep -E '^E|level=(error|fatal)'")
+        last = (journal.stdout.strip().splitlines() or [found.stderr.strip() or "no complaint in its journal"])[-1]
+        return f"node {self.name} was not Ready within {timeout:.0f} s; its kubelet says: {last}"
+
+    def stop(self) -> None:
+        """End the machine at once; returns when QEMU is gone and its ports are free."""
+        self.plane.run.end(self.daemon)
+
+    def _add_address(self) -> None:
+        """The node's address on the namespace's loopback, so that the API server reaches the forwarded port there.
+
+        The source must be 127.0.0.1: with its own address QEMU would hand the guest packets that come from itself.
+        """
+        source = f"local {self.address} dev lo table local proto kernel scope host src 127.0.0.1"
+        for words in (f"address replace {self.address}/32 dev lo", f"route replace {source}"):
+            argv = self.plane.inside(["ip", *words.split()])
+            done = subprocess.run(argv, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise LabError(f"`ip {words}` failed in the run's namespace: {done.stderr.strip()}")
+
+    def settings(self) -> NodeSettings:
+        """What its settings disk says."""
+        return NodeSettings(
+            name=self.name,
+            address=self.address,
+            gateway=host_address(self.number),
+            port=self.plane.port,
+            pods=f"10.85.{self.number}.0/24",
+            variant=self.kubelet,
+            runtime=self.runtime,
+        )
+
+    def _write_settings(self) -> None:
+        """Settings, certificates, images and the kubelet itself on a disk of the node's own."""
+        content = self.folder / "settings"
+        shutil.rmtree(content, ignore_errors=True)
+        for name, text in node_files(self.settings()).items():
+            path = content / "root" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        self._write_certificates(content / "pki")
+        (content / "images").mkdir()
+        for archive in self.extra_images:
+            shutil.copy(archive, content / "images")
+        shutil.copy(build("kubelet", self.plane.run.progress), content / "kubelet")
+        used = sum(path.stat().st_size for path in content.rglob("*") if path.is_file())
+        make_filesystem(self.folder / "settings.img", content, f"{used // 2**20 * 11 // 10 + 16}M")
+        shutil.rmtree(content)
+
+    def _write_certificates(self, folder: Path) -> None:
+        """A client's certificate as the node authorizer wants it, and a server's for the kubelet's own port."""
+        folder.mkdir(parents=True)
+        user = f"system:node:{self.name}"
+        pairs = {
+            "client": self.plane.issue(user, ("system:nodes",), client=True),
+            "server": self.plane.issue(f"kubelet-{self.name}", dns=(self.name,), ips=(self.address,)),
+        }
+        for name, (certificate, key) in pairs.items():
+            shutil.copy(certificate, folder / f"{name}.crt")
+            shutil.copy(key, folder / f"{name}.key")
+        shutil.copy(self.plane.ca_pem, folder / "ca.crt")
+
+
+def make_overlay(qemu: Emulator, image: RootImage, disk: Path) -> None:
+    """A disk that holds only what differs from the root image."""
+    options = ["create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(image.disk), str(disk)]
+    done = subprocess.run([*qemu.command("qemu-img"), *options], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LabError(f"qemu-img could not make {disk}: {done.stderr.strip()}; is the disk full?")

@@ -1,0 +1,232 @@
+"""Tools built from source through the Go module proxy, by the versions in ``e2e/tools``, and kept in the cache.
+
+1. A tool's key is a hash of its module's go.mod and go.sum, its package, its flags and Go's version.
+2. If the cache has the key, that is the tool.
+3. Else one process builds while others wait, says every few seconds how far it is, and moves the result into place.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from e2e.lab.cache import GIB, cache_folder, require_room
+from e2e.lab.errors import LabError
+from e2e.lab.progress import Progress
+
+MODULES = Path(__file__).resolve().parents[1] / "tools"
+"""The folder of tools-only Go modules."""
+
+SAY_EVERY = 10.0
+"""Seconds between two lines about one build."""
+
+ROOM = 4 * GIB
+"""What Go's module and build caches and the results take for everything from nothing; measured 3.3 GiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One program and where its source is."""
+
+    name: str
+    module: str
+    """Folder under ``e2e/tools`` that holds go.mod and go.sum; empty for that folder itself."""
+    package: str
+    """Import path of the main package."""
+    versioned: str = ""
+    """Module whose version is stamped into the program in Kubernetes' way; empty for none."""
+
+    @property
+    def folder(self) -> Path:
+        """Where its go.mod is."""
+        return MODULES / self.module
+
+
+KUBERNETES: Mapping[str, str] = {"1.37": "", "1.35": "kubernetes-1.35"}
+"""Kubernetes' minor versions that a control plane can have, newest first, and the module that each is built from."""
+
+NEWEST = next(iter(KUBERNETES))
+
+SERVERS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+"""What of Kubernetes is built in every version; kubectl and kubelet are of the newest always."""
+
+
+def _kubernetes(name: str, module: str = "") -> Tool:
+    return Tool(name, module, f"k8s.io/kubernetes/cmd/{name}", "k8s.io/kubernetes")
+
+
+TOOLS: Mapping[str, Tool] = {
+    tool.name: tool
+    for tool in (
+        Tool("etcd", "etcd", "go.etcd.io/etcd/server/v3"),
+        _kubernetes("kube-apiserver"),
+        _kubernetes("kube-controller-manager"),
+        _kubernetes("kube-scheduler"),
+        _kubernetes("kubectl"),
+        _kubernetes("kubelet"),
+        Tool("helm", "helm", "helm.sh/helm/v4/cmd/helm"),
+        Tool("kind", "kind", "sigs.k8s.io/kind"),
+    )
+} | {
+    f"{name}@{minor}": _kubernetes(name, module)
+    for minor, module in KUBERNETES.items()
+    if minor != NEWEST
+    for name in SERVERS
+}
+
+
+def of_version(name: str, kubernetes: str) -> str:
+    """What ``build`` calls a server of a version: its name, with the version behind it unless it is the newest."""
+    if kubernetes not in KUBERNETES:
+        raise LabError(f"the lab has no Kubernetes {kubernetes!r}; it has {', '.join(KUBERNETES)}")
+    return name if kubernetes == NEWEST else f"{name}@{kubernetes}"
+
+
+CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+"""What a control plane needs, kubectl included."""
+
+
+def build(name: str, progress: Progress | None = None) -> Path:
+    """The program's path; built now if the cache does not have it. Raises LabError when it cannot be."""
+    tool = TOOLS.get(name)
+    if tool is None:
+        raise LabError(f"the lab knows no tool {name!r}; known: {', '.join(TOOLS)}")
+    folder = cache_folder() / "tools" / _key(tool)
+    path = folder / tool.name  # its plain name: a daemon's name is what `ps` shows
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    with _only_one(folder / f".{tool.name}.lock"):
+        if not path.exists():
+            _build(tool, path, progress or Progress())
+    return path
+
+
+def build_all(names: tuple[str, ...], progress: Progress) -> None:
+    """Builds what is missing of ``names``, and times it if anything was."""
+    missing = [name for name in names if not built(name)]
+    if not missing:
+        return
+    progress.say(f"to build from source: {', '.join(missing)} (all together about 10 minutes on 2 cores, only once)")
+    for name in missing:
+        with progress.phase(f"built {name}"):
+            build(name, progress)
+
+
+def built(name: str) -> bool:
+    """Whether the cache has it already."""
+    return (cache_folder() / "tools" / _key(TOOLS[name]) / TOOLS[name].name).exists()
+
+
+def version(tool: Tool) -> str:
+    """The version in the tool's go.mod of the module that holds its package, such as v1.37.2."""
+    holder = tool.versioned or tool.package
+    for module, found in re.findall(
+        r"^(?:require)?\s+(\S+) (v\S+)", (tool.folder / "go.mod").read_text(), re.MULTILINE
+    ):
+        if holder == module or holder.startswith(f"{module}/"):
+            return str(found)
+    raise LabError(f"{tool.folder / 'go.mod'} requires no module that holds {holder}; add it with `go get -tool`")
+
+
+def _key(tool: Tool) -> str:
+    digest = hashlib.sha256()
+    for part in ((tool.folder / "go.mod").read_bytes(), (tool.folder / "go.sum").read_bytes()):
+        digest.update(part)
+    digest.update(f"{tool.package} {_flags(tool)} {_go_version()}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _flags(tool: Tool) -> str:
+    """Linker flags. Without a version kubectl and the kubelet would take themselves for v0.0.0."""
+    if not tool.versioned:
+        return "-s -w"
+    full = version(tool)
+    major, minor, _ = full.removeprefix("v").split(".", 2)
+    stamped = {"gitVersion": full, "gitMajor": major, "gitMinor": minor}
+    return " ".join(["-s -w", *(f"-X k8s.io/component-base/version.{name}={value}" for name, value in stamped.items())])
+
+
+_GO_VERSION: list[str] = []
+
+
+def _go_version() -> str:
+    if not _GO_VERSION:
+        told = subprocess.run([_go(), "env", "GOVERSION"], capture_output=True, text=True, check=False)
+        _GO_VERSION.append(told.stdout.strip())
+    return _GO_VERSION[0]
+
+
+def _go() -> str:
+    found = shutil.which("go")
+    if found is None:
+        raise LabError("the lab builds its tools with Go and there is no `go` in PATH; install Go 1.26 or newer")
+    return found
+
+
+@contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _build(tool: Tool, path: Path, progress: Progress) -> None:
+    require_room(path.parent, ROOM, f"building {tool.name}")
+    progress.say(f"building {tool.name} {version(tool)} from source")
+    unfinished = path.with_suffix(".unfinished")
+    argv = [_go(), "build", "-v", "-mod=readonly", "-ldflags", _flags(tool), "-o", str(unfinished), tool.package]
+    log = path.parent / f"{tool.name}.log"
+    with log.open("w+") as out:
+        process = subprocess.Popen(
+            tied(argv), cwd=tool.folder, env={**os.environ, "CGO_ENABLED": "0"}, stdout=out, stderr=subprocess.STDOUT
+        )
+        try:
+            code = _watch(process, log, tool, progress)
+        finally:
+            process.kill()
+            process.wait()
+    if code != 0:
+        raise LabError(_why(tool, log))
+    unfinished.rename(path)
+
+
+def _watch(process: subprocess.Popen[bytes], log: Path, tool: Tool, progress: Progress) -> int:
+    """Waits for the build, and says every few seconds how many packages it has gone through."""
+    began = time.monotonic()
+    while True:
+        try:
+            return process.wait(SAY_EVERY)
+        except subprocess.TimeoutExpired:
+            with log.open() as file:
+                progress.say(f"  {tool.name}: {time.monotonic() - began:.0f} s, {_counted(file)}")
+
+
+def _counted(log: IO[str]) -> str:
+    lines = log.read().splitlines()
+    fetched = sum(line.startswith("go: downloading") for line in lines)
+    return f"{fetched} modules fetched, {len(lines) - fetched} packages compiled"
+
+
+def _why(tool: Tool, log: Path) -> str:
+    lines = [line for line in log.read_text().splitlines() if line.strip() and not line.startswith("go: downloading")]
+    last = lines[-1].strip() if lines else "it said nothing"
+    return (
+        f"go could not build {tool.name} ({last}); the whole output is in {log}; "
+        "with a network, `go env GOPROXY` must name a module proxy that can be reached"
+    )
+
+
+def tied(argv: list[str]) -> list[str]:
+    """The command, to be killed by the kernel when the process that started it ends, by kill -9 too."""
+    return ["setpriv", "--pdeathsig", "KILL", *argv]
