@@ -59,10 +59,9 @@ def fits(ledger: Ledger, intent: Intent) -> bool:
         (unit,) = wanted
         for free in _sources(ledger, unit, intent.placing.isolation):
             rooms = (room_of(ledger, site, unit, free) for site in ledger.layout.with_cpus)
-            # Where cores differ in width, only taking them tells how many CPUs the last one adds.
-            if any(room and room.site.width and holds(room, unit) for room in rooms):
+            if any(room and holds(room, unit) for room in rooms):
                 return True
-        if intent.placing.policy is TopologyPolicy.SINGLE_NUMA_NODE and all(s.width for s in ledger.layout.with_cpus):
+        if intent.placing.policy is TopologyPolicy.SINGLE_NUMA_NODE:
             return False
     return isinstance(offer(ledger, "", intent), Placement)
 

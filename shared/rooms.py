@@ -19,6 +19,8 @@ class Room:
     """CPUs of an exclusive unit, millicores of a bound one."""
     left: int
     """The same measure, of everything that is free here, before the unit takes its part."""
+    free: int
+    """The CPUs that are free here, as a bit mask."""
     memory: int | None
     pages: Mapping[int, int]
     devices: Mapping[str, int]
@@ -42,9 +44,9 @@ def room_of(ledger: Ledger, site: Site, unit: Unit, free: int) -> Room | None:
         return None
     if len(site.domain) == 1:
         held = ledger.books[site.domain[0]]
-        return Room(site, cpu, left, held.memory, held.pages, book.devices)
+        return Room(site, cpu, left, here, held.memory, held.pages, book.devices)
     memory, pages = held_together([ledger.books[place] for place in site.domain])
-    return Room(site, cpu, left, memory, pages, book.devices)
+    return Room(site, cpu, left, here, memory, pages, book.devices)
 
 
 def _exclusive_room(site: Site, here: int, spare: int, full_cores: bool) -> int:
@@ -79,7 +81,7 @@ def best(layout: Layout, rooms: Sequence[Room], unit: Unit) -> Room | None:
 
     def key(room: Room) -> tuple[int, bool, int]:
         wasted = sum(count for name, count in room.devices.items() if name not in unit.devices)
-        last = room.cpu == cost(room.site, unit) and short <= {room.site.place}
+        last = room.cpu == cost(room, unit) and short <= {room.site.place}
         return wasted, not last, room.site.place
 
     return min(holding, key=key)
@@ -96,7 +98,7 @@ def _is_short(layout: Layout, room: Room, unit: Unit) -> bool:
 
 def holds(room: Room, unit: Unit) -> bool:
     """Whether one NUMA node has room for the whole unit: CPU, memory, huge pages and devices together."""
-    if room.cpu < cost(room.site, unit):
+    if room.cpu < cost(room, unit):
         return False
     if room.memory is not None and room.memory < unit.memory:
         return False
@@ -105,10 +107,17 @@ def holds(room: Room, unit: Unit) -> bool:
     return all(room.devices.get(name, count) >= count for name, count in unit.devices.items())
 
 
-def cost(site: Site, unit: Unit) -> int:
-    """What a unit takes on a NUMA node: millicores, or CPUs, with full cores up to the last core's end."""
+def cost(room: Room, unit: Unit) -> int:
+    """What a unit takes on a NUMA node: millicores, or CPUs, with full cores up to the last core's end.
+
+    Where cores differ in width only taking them tells how many CPUs the last one adds.
+    """
     if not unit.cpus:
         return unit.bound_cpu
-    if not unit.full_cores or not site.width:
+    if not unit.full_cores:
         return unit.cpus
-    return -(-unit.cpus // site.width) * site.width
+    width = room.site.width
+    if width:
+        return -(-unit.cpus // width) * width
+    taken = cores.take(room.site.groups, room.free, unit.cpus, full_cores=True)
+    return taken.bit_count() or unit.cpus
