@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from shared.allocator import offer
+from shared.allocator import fits, offer
 from shared.cpuset import EMPTY, CpuSet
 from shared.intent import Intent
 from shared.ledger import Book, Ledger, for_pods
@@ -31,7 +31,7 @@ class Known:
 
     def holds(self, intent: Intent) -> bool:
         """Whether the empty machine has a place for a pod."""
-        return not isinstance(offer(self.ledger, "", intent), Misfit)
+        return fits(self.ledger, intent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,11 @@ class Inventory:
     def holder(self, intent: Intent) -> Known | None:
         """A machine that holds the pod, or None when no machine does."""
         for family in self.families:
-            if not isinstance(offer(family.ideal, "", intent), Misfit):
-                for leader in family.leaders:
+            first, *others = family.leaders
+            if first.holds(intent):
+                return first
+            if others and fits(family.ideal, intent):
+                for leader in others:
                     if leader.holds(intent):
                         return leader
         return None

@@ -46,7 +46,7 @@ GENERATED_BASE = 58
 _DOMAIN = b"armistice.dev/topology-intent\n"
 """Goes before what is signed, so that the key's signatures say nothing about anything else."""
 
-_SEALS_KEPT = 256
+_SEALS_KEPT = 1024
 """Signed texts kept for the next pod of the same template."""
 
 

@@ -50,6 +50,11 @@ SHARED_ORDER = (
     "placement",
     "ledger",
     "cores",
+    "units",
+    "rooms",
+    "misfit",
+    "spanning",
+    "settling",
     "allocator",
     "inventory",
 )

@@ -109,7 +109,7 @@ class Docket:
     LONGEST = 8192
     """Bytes of a key; with it a docket stays below some MiB, whoever fills it."""
 
-    def __init__(self, most: int = 256) -> None:
+    def __init__(self, most: int = 1024) -> None:
         self._most = most
         self._findings: dict[tuple[bytes, int], Finding] = {}
 
@@ -120,13 +120,14 @@ class Docket:
         """The finding on a pod, from those of late or anew. Raises InputError where the pod cannot be read."""
         template = pod.template
         key = weight_key(template), id(policy)  # each finding keeps its policy alive, so that the id stays its own
-        known = self._findings.get(key)
+        known = self._findings.pop(key, None)
         if known is None:
             known = find(template, policy, bench, late)
-            if len(key[0]) <= self.LONGEST and not late():  # a search that was broken off may do better next time
-                if len(self._findings) >= self._most:
-                    self._findings.clear()
-                self._findings[key] = known
+            if len(key[0]) > self.LONGEST or late():  # a search that was broken off may do better next time
+                return known
+            if len(self._findings) >= self._most:
+                del self._findings[next(iter(self._findings))]
+        self._findings[key] = known  # now the last to be forgotten
         return known
 
 

@@ -58,8 +58,6 @@ class Ruling:
     sidecars: tuple[Heavy, ...] = ()
     largest: Zone | None = None
     """The NUMA node that the pod was held against; when it fits, the largest one known."""
-    machine: str = ""
-    """Of a machine that holds the pod, or else the one that comes closest."""
     misfit: Misfit | None = None
     """What that machine said."""
     nodes_needed: int = 0
@@ -124,12 +122,14 @@ def rule(pod: Pod, bench: Bench, placing: Placing, max_share: int | None = None,
     if starving:
         return _uneven(ruling, pod, holder, judged, starving)
     if holder is not None:
-        return _within_share(replace(ruling, machine=holder.name), pod, holder, judged, max_share, late)
+        return _within_share(ruling, pod, holder, judged, max_share, late)
     return _too_much(ruling, pod, bench, judged, max_share, late)
 
 
 def _strictest(placing: Placing) -> Placing:
     """What "fits" means, whatever the policy tolerates: one NUMA node."""
+    if placing.policy is TopologyPolicy.SINGLE_NUMA_NODE:
+        return placing
     return replace(placing, policy=TopologyPolicy.SINGLE_NUMA_NODE)
 
 
@@ -201,7 +201,6 @@ def _too_much(ruling: Ruling, pod: Pod, bench: Bench, judged: Placing, max_share
         ruling,
         verdict=verdict,
         largest=_zone(closest) or ruling.largest,
-        machine=closest.known.name,
         misfit=closest.misfit,
         nodes_needed=_nodes_needed(ruling.demand, bench.inventory, judged),
         change=change,

@@ -67,13 +67,15 @@ def run_in_guest(path: Path, script: str, seconds: float, grace: float = GRACE) 
 
 def monitor(path: Path, command: str, seconds: float = 60, **arguments: object) -> Any:
     """One command to QEMU's monitor; returns its `return`."""
+    answer: dict[str, Any] = {}
     with _connected(path) as stream:
         lines = _lines(stream, seconds, path)
         next(lines)  # the greeting
         for asked, given in (("qmp_capabilities", {}), (command, arguments)):
             stream.sendall(json.dumps({"execute": asked, "arguments": given}).encode() + b"\n")
-            answer = next((found for line in lines if "event" not in (found := json.loads(line))), None)
-            if answer is None:
+            replies = (reply for line in lines if "event" not in (reply := json.loads(line)))
+            answer = next(replies, {})
+            if not answer:
                 raise GuestEndedError(f"the machine behind {path} ended at {command}")
             if "error" in answer:
                 raise LabError(f"QEMU refused {command}: {answer['error']['desc']}")

@@ -22,13 +22,13 @@ SBIN = "/usr/sbin:/sbin"
 
 
 def require(programs: Sequence[str]) -> None:
-    """Install what is missing of these programs; as root on a Debian only, else one sentence that says what to install."""
+    """Install what is missing of these programs; as root on a Debian only, else one sentence says what to install."""
     missing = sorted({PACKAGES[name] for name in programs if not find(name)})
     if not missing:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise LabError(
-            f"the lab's nodes need {', '.join(missing)}, which this machine lacks: install the Debian packages of these "
+            f"the lab's nodes need {', '.join(missing)}, which are missing here: install the Debian packages of these "
             "names, or run as root on a Debian, where the lab installs them itself"
         )
     _install(missing)

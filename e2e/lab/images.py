@@ -97,7 +97,7 @@ BUSYBOX = "localhost/busybox:1"
 
 
 def pause(busybox: bytes) -> Image:
-    """The container that holds a pod's namespaces: it sleeps. containerd ends it with SIGKILL, so it needs no handlers."""
+    """The container that holds a pod's namespaces: it sleeps. containerd ends it with SIGKILL: no handlers."""
     return Image(PAUSE, {"bin/busybox": busybox}, folders=("bin",), command=("/bin/busybox", "sleep", "2147483647"))
 
 

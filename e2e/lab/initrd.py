@@ -1,4 +1,4 @@
-"""The tiny initrd of a node: busybox and the modules of the disk, packed by ourselves so that the host needs no tools."""
+"""The tiny initrd of a node: busybox and the modules of the disk, packed here so that the host needs no tools."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ INIT = """#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
 for module in /*.ko; do /bin/busybox insmod $module; done
 while [ ! -b /dev/vda ]; do /bin/busybox sleep 0.05; done
-/bin/busybox mount -t ext4 -o noatime /dev/vda /root || exec /bin/busybox sh
-/bin/busybox mount --move /dev /root/dev
-exec /bin/busybox switch_root /root /sbin/init
+/bin/busybox mount -t ext4 -o noatime /dev/vda /sysroot || exec /bin/busybox sh
+/bin/busybox mount --move /dev /sysroot/dev
+exec /bin/busybox switch_root /sysroot /sbin/init
 """
 
 FILE, FOLDER = 0o100755, 0o040755
@@ -29,7 +29,7 @@ def initrd(tree: Path) -> bytes:
     for module in MODULES:
         packed = (kernel / f"{module}.ko.xz").read_bytes()
         files[f"{Path(module).name}.ko"] = lzma.decompress(packed)
-    return gzip.compress(cpio(("bin", "dev", "root"), files), compresslevel=1, mtime=0)
+    return gzip.compress(cpio(("bin", "dev", "sysroot"), files), compresslevel=1, mtime=0)
 
 
 def cpio(folders: tuple[str, ...], files: Mapping[str, bytes]) -> bytes:
@@ -40,7 +40,7 @@ def cpio(folders: tuple[str, ...], files: Mapping[str, bytes]) -> bytes:
 
 
 def _member(number: int, name: str, mode: int, content: bytes) -> bytes:
-    """One member: a magic and thirteen fields of eight hex digits, the name, the content; name and content padded to 4."""
+    """One member: a magic and thirteen fields of eight hex digits, the name, the content; both padded to 4."""
     path = name.encode() + b"\0"
     #         inode   mode  uid gid links mtime size        dev*2 rdev*2 name's length  check
     fields = (number, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(path), 0)

@@ -22,7 +22,7 @@ class KubeletVariant(Enum):
     NONE = "none"
     """The default: `cpuManagerPolicy: none`. What Armistice runs beside."""
     PEER = "peer"
-    """Static CPU and memory managers, `single-numa-node`, pod scope, pod-level resource managers: what we measure against."""
+    """Static CPU and memory managers, `single-numa-node`, pod scope, pod-level resource managers: the peer."""
 
     @property
     def feature_gates(self) -> Mapping[str, bool]:

@@ -1,4 +1,4 @@
-"""What a node boots: a root image and an emulator, both out of Debian's packages by mmdebstrap, cached by their recipes.
+"""What a node boots: a root image and an emulator, both of Debian's packages by mmdebstrap, cached by their recipes.
 
 1. A recipe is data: the suite, the packages, the files laid over them. Its hash is the name of its folder in the cache.
 2. One process builds while others wait; the result is moved into place when it is whole.
@@ -95,7 +95,7 @@ ROOM = 2 * GIB
 
 @dataclass(frozen=True, slots=True)
 class Emulator:
-    """QEMU of the suite, unpacked into a folder and started through its own dynamic loader: it needs nothing of the host."""
+    """QEMU of the suite, unpacked into a folder and started by its own dynamic loader: it needs no host library."""
 
     tree: Path
 
@@ -209,7 +209,18 @@ def lay_over(tree: Path) -> None:
 def make_filesystem(disk: Path, content: Path, size: str) -> None:
     """An ext4 of that size in a sparse file, filled from a folder; without a journal, which nobody would replay."""
     mke2fs = debian.find("mke2fs") or "mke2fs"
-    options = ["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-E", "lazy_itable_init=1,nodiscard,root_owner=0:0"]
+    options = [
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-O",
+        "^has_journal",
+        "-m",
+        "0",
+        "-E",
+        "lazy_itable_init=1,nodiscard,root_owner=0:0",
+    ]
     _run([mke2fs, *options, "-d", str(content), str(disk), size], f"mke2fs could not write {disk.name}")
 
 
@@ -226,7 +237,9 @@ def _run(argv: list[str], complaint: str) -> None:
     if done.returncode:
         told = [line for line in done.stderr.splitlines() if line.startswith("E:")] or done.stderr.splitlines()
         why = told[0].strip() if told else f"exit code {done.returncode}"
-        raise LabError(f"{complaint} ({why}); it needs root, room on the disk and a mirror of Debian that can be reached")
+        raise LabError(
+            f"{complaint} ({why}); it needs root, room on the disk and a mirror of Debian that can be reached"
+        )
 
 
 def _cached(what: str, name: str, make: Callable[[Path], None], progress: Progress) -> Path:

@@ -1,4 +1,4 @@
-"""NUMA shapes of the lab's machines: read from `shapes.toml`, turned into QEMU's words. Nothing here starts anything."""
+"""NUMA shapes of the lab's machines: read from `shapes.toml`, turned into QEMU's words. Nothing is started here."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Shape:
         return sum(cell.memory for cell in self.cells)
 
     def cpus_of(self, node: int) -> range:
-        """The CPUs of one NUMA node; QEMU numbers hardware threads of a core, cores and nodes in order, without gaps."""
+        """The CPUs of one NUMA node; QEMU numbers threads of a core, cores and nodes in order, without gaps."""
         first = sum(cell.cores for cell in self.cells[:node]) * self.threads
         return range(first, first + self.cells[node].cores * self.threads)
 

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared import catalogue
-from shared.allocator import offer
+from shared.allocator import fits, offer
 from shared.cpuset import EMPTY, CpuSet
 from shared.demand import PlacementClass
 from shared.intent import Intent, make
@@ -155,6 +155,7 @@ def test_every_answer_is_lawful_and_every_refusal_is_right(
         before = deepcopy((ledger.free, ledger.isolated, ledger.books, ledger.placements))
         answer = offer(ledger, f"p{number}", intent)
         assert (ledger.free, ledger.isolated, ledger.books, ledger.placements) == before
+        assert fits(ledger, intent) == isinstance(answer, Placement)
         if isinstance(answer, Misfit):
             prove(machine, empty, ledger, intent, answer)
             continue
@@ -255,6 +256,7 @@ def test_odd_machines_break_no_law_either(machine: Machine, pods: list[tuple[Int
     empty = ledger = Ledger.of(machine)
     for number, (intent, isolation, leaves) in enumerate(pods):
         answer = offer(ledger, f"p{number}", isolated(intent, isolation))
+        assert fits(ledger, isolated(intent, isolation)) == isinstance(answer, Placement)
         if isinstance(answer, Placement):
             after = ledger.commit(answer)
             assert audit(machine, after) == []
@@ -281,7 +283,9 @@ def test_cores_of_different_width_break_no_law(
     ledger = Ledger.of(given)
     for number, (cpus, owns, policy, smt) in enumerate(pods):
         wish = pod(even("app", str(cpus), "1Mi")) if owns else pod(asking("app", f"{cpus * 300}m", "1Mi"))
-        answer = offer(ledger, f"p{number}", make(weighed(wish), Placing(policy=policy, smt=smt)))
+        intent = make(weighed(wish), Placing(policy=policy, smt=smt))
+        answer = offer(ledger, f"p{number}", intent)
+        assert fits(ledger, intent) == isinstance(answer, Placement)
         if isinstance(answer, Placement):
             ledger = ledger.commit(answer)
             assert audit(given, ledger) == []

@@ -102,6 +102,7 @@ def slow_reader() -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [*ARMISTICE, "topology", "--machine", "gb200-nvl-tray", "-o", "json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, pipesize=4096, bufsize=0, env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a shell's background jobs
     )  # fmt: skip
     assert process.stdout is not None
     assert fcntl.fcntl(process.stdout, fcntl.F_GETPIPE_SZ) == 4096
