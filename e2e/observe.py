@@ -136,7 +136,7 @@ class Sight:
         raise KeyError(f"no cgroup of the node is named after pod {uid}")
 
     def tasks_on(self, cpus: Iterable[int], *, besides: Iterable[str] = ()) -> tuple[Task, ...]:
-        """Tasks other than kernel threads that may run on any of these CPUs; those of the containers `besides` left out."""
+        """Tasks other than kernel threads that may run on any of these CPUs; the containers `besides` left out."""
         return tuple(task for task in self._able(cpus, besides) if not task.kernel)
 
     def kernel_threads_on(self, cpus: Iterable[int]) -> tuple[Task, ...]:
@@ -145,9 +145,7 @@ class Sight:
 
     def _able(self, cpus: Iterable[int], besides: Iterable[str]) -> Iterable[Task]:
         wanted, left_out = frozenset(cpus), tuple(besides)
-        return (
-            task for task in self.tasks if task.cpus & wanted and not any(name in task.group for name in left_out)
-        )
+        return (task for task in self.tasks if task.cpus & wanted and not any(name in task.group for name in left_out))
 
 
 def _added(maps: Iterable[Mapping[int, int]]) -> Mapping[int, int]:
