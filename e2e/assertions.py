@@ -1,4 +1,4 @@
-"""Properties of what was seen on a node. They never name particular CPUs: two right allocators may choose differently."""
+"""Properties of what was seen on a node. They never name particular CPUs: two allocators may choose differently."""
 
 from __future__ import annotations
 
