@@ -8,7 +8,7 @@ was found and what is wanted in the API server's own manner. Unknown fields are 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,15 +184,18 @@ def _shown(found: object) -> str:
     return " ".join(_BRIEF.repr(found).split())
 
 
-def limit_ranges(obj: Mapping[str, Any]) -> Iterator[LimitRange]:
-    """The ``type: Container`` items of a LimitRange object."""
+def limit_range(obj: Mapping[str, Any]) -> LimitRange:
+    """What a LimitRange object gives to containers. Of several ``type: Container`` items a later one overrides."""
     spec = _mapping(obj.get("spec"), "spec")
     limits = spec.get("limits")
     if limits is not None and not isinstance(limits, list):
         raise InputError(f"spec.limits: expected a list, found {_kind(limits)}")
+    found = LimitRange()
     for index, item in enumerate(limits or []):
         path = f"spec.limits[{index}]"
         fields = _mapping(item, path)
         if fields.get("type") == "Container":
             keys = ("default", "defaultRequest", "max", "min")
-            yield LimitRange.of(*(_amounts(fields.get(key), f"{path}.{key}") for key in keys))
+            one = LimitRange.of(*(_amounts(fields.get(key), f"{path}.{key}") for key in keys))
+            found = LimitRange({**found.default, **one.default}, {**found.default_request, **one.default_request})
+    return found

@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import InputError
 from tests.support.pods import amounts
-from webhook.pod import Subject, find_template, limit_ranges, parse_pod, subject
+from webhook.pod import Subject, find_template, limit_range, parse_pod, subject
 
 CONTAINER: dict[str, Any] = {"name": "app"}
 
@@ -133,11 +133,12 @@ def test_the_subject_takes_what_names_there_are() -> None:
     assert subject({"kind": "Job", "metadata": {"name": "a", "namespace": "b"}}, "c").namespace == "c"
 
 
-def test_a_limit_range_gives_its_container_items() -> None:
+def test_a_limit_range_gives_its_container_items_the_later_over_the_earlier() -> None:
     limits = [
         {"type": "Pod", "max": {"cpu": 9}},
-        {"type": "Container", "default": {"cpu": 2}, "min": {"memory": "1Gi"}},
+        {"type": "Container", "default": {"cpu": 1}, "min": {"memory": "1Gi"}},
+        {"type": "Container", "default": {"cpu": 2}},
     ]
-    (found,) = limit_ranges({"kind": "LimitRange", "spec": {"limits": limits}})
+    found = limit_range({"kind": "LimitRange", "spec": {"limits": limits}})
     assert found.default == amounts({"cpu": "2"})
     assert found.default_request == amounts({"cpu": "2", "memory": "1Gi"})

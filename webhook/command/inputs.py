@@ -20,7 +20,7 @@ from shared.pod import Pod
 from shared.policy import Isolation, Placing, Scope, Smt, TopologyPolicy
 from shared.quantity import parse, to_whole
 from shared.topology import Machine
-from webhook.pod import Subject, find_template, limit_ranges, parse_pod, subject, template_path
+from webhook.pod import Subject, find_template, limit_range, parse_pod, subject, template_path
 
 MANIFEST_SUFFIXES = (".yaml", ".yml", ".json")
 STANDARD_INPUT = "-"
@@ -59,7 +59,7 @@ def read_manifests(files: Sequence[str]) -> Manifests:
     for source, obj in found:
         if _is_limit_range(obj):
             with _naming(source, obj):
-                ranges.setdefault(subject(obj).namespace, []).extend(limit_ranges(obj))
+                ranges.setdefault(subject(obj).namespace, []).append(limit_range(obj))
     items = tuple(item for source, obj in found if (item := _item(source, obj, ranges)) is not None)
     return Manifests(items, sum(1 for _, obj in found if template_path(obj) is None and not _is_limit_range(obj)))
 
