@@ -28,7 +28,7 @@ from webhook.command.inputs import (
     tell_skipped,
     wanted,
 )
-from webhook.command.output import Format, count, print_document, print_people
+from webhook.command.output import Format, print_document, print_people
 from webhook.printable import printable
 from webhook.verdict import Bench, Ruling, Verdict, breaks, rule
 
@@ -150,4 +150,4 @@ def _show(ruled: list[tuple[Item, Ruling]], inventory: Inventory) -> None:
     against = ", ".join(known.name for known in inventory.known[:4])
     more = len(inventory.known) - 4
     against += f" and {more} more" if more > 0 else ""
-    print_people(f"{len(ruled) - bad} of {count(len(ruled), 'object')} pass, held against {against or 'no node'}")
+    print_people(f"{len(ruled) - bad} of {len(ruled)} pass, held against {against or 'no node'}")
