@@ -69,7 +69,7 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="\b\nExample:\n  armistice machines dgx-h100",
+    epilog="\b\nExample:\n  armistice demo",
 )
 @click.version_option(package_name="armistice", message="%(prog)s %(version)s")
 @click.pass_context

@@ -82,7 +82,10 @@ class Applied:
     """As it would be stored: patched."""
 
 
-@click.command(epilog="\b\nExamples:\n  armistice demo\n  NO_COLOR=1 armistice demo | less")
+@click.command(
+    short_help="The whole of it, shown in a few seconds.",
+    epilog="\b\nExamples:\n  armistice demo\n  NO_COLOR=1 armistice demo | less",
+)
 def demo() -> None:
     """Show the whole of it, on this machine, in a few seconds: a webhook, its verdicts, its intents, their places."""
     machine = catalogue.machine(MACHINE)

@@ -50,8 +50,9 @@ default of 700 would look at them three times each."""
 
 
 @click.command(
+    short_help="The admission webhook, as a process.",
     epilog="\b\nExamples:\n  armistice webhook --machine dgx-h100\n"
-    "  armistice webhook --port 8443 --cert tls.crt --key tls.key --nodes nodes.yaml --mode warn"
+    "  armistice webhook --port 8443 --cert tls.crt --key tls.key --nodes nodes.yaml --mode warn",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8443, show_default=True, help="Port to listen on; 0 takes a free one.")
