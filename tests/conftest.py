@@ -1,0 +1,11 @@
+"""Settings for all tests."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+if "CI" not in os.environ:  # there hypothesis has a profile of its own: no deadline, and always the same examples
+    settings.register_profile("here", deadline=None)
+    settings.load_profile("here")
