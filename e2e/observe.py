@@ -145,9 +145,7 @@ class Sight:
 
     def _able(self, cpus: Iterable[int], besides: Iterable[str]) -> Iterable[Task]:
         wanted, left_out = frozenset(cpus), tuple(besides)
-        return (
-            task for task in self.tasks if task.cpus & wanted and not any(name in task.group for name in left_out)
-        )
+        return (task for task in self.tasks if task.cpus & wanted and not any(name in task.group for name in left_out))
 
 
 def _added(maps: Iterable[Mapping[int, int]]) -> Mapping[int, int]:

@@ -10,8 +10,8 @@ from e2e.lab.images import BUSYBOX
 OWN_MEMORY = 8_000_000
 """Bytes of anonymous memory that `HOLD` fills, enough to tell where a container's memory is."""
 
-HOLD = f"x=$(head -c {OWN_MEMORY} /dev/zero | tr '\\0' x); echo holding; sleep 3600"
-"""Fills memory and stays."""
+HOLD = f"x=$(head -c {OWN_MEMORY} /dev/zero | tr '\\0' x); echo holding; while :; do sleep 3600; done"
+"""Fills memory and stays. The loop keeps the shell, and so its memory: it would exec a last plain command."""
 
 
 def container(name: str, script: str, limits: Mapping[str, str] | None = None, **more: Any) -> dict[str, Any]:

@@ -52,9 +52,11 @@ class Cluster:
 
 
 @contextmanager
-def ready_node(plane: ControlPlane, shape: Shape, variant: KubeletVariant = KubeletVariant.NONE) -> Iterator[Node]:
-    """A Ready node; afterwards gone, from the cluster too, so that another may take its place."""
-    node = Node(plane, shape, f"node-{shape.name}", variant)
+def ready_node(
+    plane: ControlPlane, shape: Shape, variant: KubeletVariant = KubeletVariant.NONE, number: int = 1
+) -> Iterator[Node]:
+    """A Ready node; afterwards gone, from the cluster too, so that another of its number may take its place."""
+    node = Node(plane, shape, f"node-{shape.name}", variant, number)
     node.boot()
     try:
         node.wait_ready()

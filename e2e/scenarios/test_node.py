@@ -13,7 +13,7 @@ from e2e.assertions import (
 )
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.namespace import Namespace
-from e2e.lab.shapes import HUGEPAGE_MIB, named
+from e2e.lab.shapes import named
 from e2e.lab.workload import HOLD, OWN_MEMORY, container, pod, sidecar
 from e2e.observe import look, numbers
 from e2e.scenarios.conftest import Cluster, ready_node
@@ -42,7 +42,7 @@ def test_the_kubelet_manages_no_cpus_and_all_of_a_container_is_where_the_cgroup_
     assert app.group.quota is not None
     assert app.group.quota.cpus == 0.5
     assert_threads_inside(app, app.cpus)
-    assert_memory_on(app, app.mems)
+    assert_memory_on(app, app.mems, at_least=OWN_MEMORY)
     assert sum(app.pages.values()) >= OWN_MEMORY, f"numa_maps shows only {app.pages}"
     assert frozenset(sight.numa) == app.mems
 
@@ -58,7 +58,9 @@ def test_a_partition_made_by_hand_is_seen_and_keeps_every_task_of_the_node_off_i
     path = "/sys/fs/cgroup/lab-partition"
     before = look(cluster.node)
     assert before.tasks_on({6, 7}), "before, tasks may run there"
-    cluster.node.sh(f"mkdir {path} && echo 6-7 >{path}/cpuset.cpus.exclusive && echo root >{path}/cpuset.cpus.partition")
+    cluster.node.sh(
+        f"mkdir {path} && echo 6-7 >{path}/cpuset.cpus.exclusive && echo root >{path}/cpuset.cpus.partition"
+    )
     try:
         during = look(cluster.node)
     finally:
@@ -73,7 +75,7 @@ def test_a_partition_made_by_hand_is_seen_and_keeps_every_task_of_the_node_off_i
 @pytest.mark.parametrize("name", ["4x4", "2x4-smt2", "2x4-memory-only", "2x4-hugepages"])
 def test_a_node_of_another_shape_joins_and_its_kernel_shows_the_shape(plane: ControlPlane, name: str) -> None:
     shape = named(name)
-    with ready_node(plane, shape) as node:
+    with ready_node(plane, shape, number=2) as node:
         sight = look(node)
         assert sight.numa == {number: frozenset(shape.cpus_of(number)) for number in range(len(shape.cells))}
         siblings = numbers(node.sh("cat /sys/devices/system/cpu/cpu0/topology/thread_siblings_list"))
@@ -87,4 +89,3 @@ def test_a_node_of_another_shape_joins_and_its_kernel_shows_the_shape(plane: Con
             assert cell.memory * 0.85 < int(total) / 1024 <= cell.memory, f"NUMA node {number} has {total} KiB"
         packages = node.sh("cat /sys/devices/system/cpu/cpu*/topology/physical_package_id").split()
         assert len(set(packages)) == shape.sockets
-        assert HUGEPAGE_MIB == 2

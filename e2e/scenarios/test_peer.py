@@ -15,7 +15,7 @@ from e2e.assertions import (
     assert_threads_inside,
 )
 from e2e.lab.namespace import Namespace
-from e2e.lab.workload import HOLD, container, deployment, pod, pod_resources, sidecar
+from e2e.lab.workload import HOLD, OWN_MEMORY, container, deployment, pod, pod_resources, sidecar
 from e2e.scenarios.conftest import Cluster
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def test_a_pod_with_resources_of_its_own_is_bound_to_one_numa_node_and_its_app_h
     for one in seen.values():
         assert_threads_inside(one, one.cpus)
         assert_subset(one.mems, {home}, "memory may come from elsewhere")
-        assert_memory_on(one, {home})
+        assert_memory_on(one, {home}, at_least=OWN_MEMORY)
     assert seen["app"].group.quota is not None
     assert seen["app"].group.quota.cpus is None, "an exclusive container runs without a quota"
     strangers = sight.tasks_on(seen["app"].cpus, besides=[one.identity for one in seen.values()])
@@ -60,7 +60,7 @@ def test_a_pod_whose_containers_ask_for_nothing_shares_the_pods_cpus_of_one_numa
     assert len(seen["app"].cpus) == 4
     home = assert_one_numa_node(sight, seen["app"].cpus, "the pod")
     for one in seen.values():
-        assert_memory_on(one, {home})
+        assert_memory_on(one, {home}, at_least=OWN_MEMORY)
 
 
 def test_one_deployment_that_fits_no_numa_node_makes_a_storm_of_failed_pods(
