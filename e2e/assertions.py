@@ -1,4 +1,4 @@
-"""Properties of what was seen on a node. They never name particular CPUs: two correct allocators may choose differently."""
+"""Properties of what was seen on a node. They never name particular CPUs: correct allocators may choose differently."""
 
 from __future__ import annotations
 

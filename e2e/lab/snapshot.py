@@ -1,11 +1,11 @@
 """Snapshots: a Ready node with its control plane, frozen together, from which a later run goes on in seconds.
 
-1. Taking one: the guest stands still, etcd and the certificates are copied, QEMU saves the guest into its disk (`savevm`),
-   the disk is copied, the guest goes on.
+1. Taking one: the guest stands still, etcd and the certificates are copied, QEMU saves the guest into its disk
+   (`savevm`), the disk is copied, the guest goes on.
 2. Both halves belong together: a fresh etcd would not know the node, for a kubelet registers once in its life.
 3. Going on: the control plane starts from its half, QEMU with `-loadvm`; then the guest's clock, which stands at the
    moment of the snapshot, is set before anything looks at a certificate.
-4. A snapshot's name is a hash of all that it depends on: shape, kubelet, runtime, image, emulator, tools and our own code.
+4. A snapshot's name is a hash of all that it depends on: shape, kubelet, runtime, image, emulator, tools, our code.
 """
 
 from __future__ import annotations
@@ -113,14 +113,15 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _lease(frozen: Node) -> str:
+    """When the kubelet last renewed its lease; empty while it has none."""
     where = ("-n", "kube-node-lease", "-o", "jsonpath={.spec.renewTime}")
-    return frozen.plane.kubectl("get", "lease", frozen.name, *where)
+    return frozen.plane.kubectl_raw("get", "lease", frozen.name, *where).stdout
 
 
 def _wait_renewed(frozen: Node, before: str) -> None:
     """Until the kubelet has spoken to the new API server; the node's condition in the frozen etcd says Ready anyway."""
     end = time.monotonic() + RENEWED_WITHIN
-    while _lease(frozen) == before:
+    while _lease(frozen) in ("", before):
         if said := frozen.plane.run.ended(frozen.daemon):
             raise LabError(f"node {frozen.name} {said}; see {frozen.log}")
         if time.monotonic() > end:

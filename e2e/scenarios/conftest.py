@@ -1,4 +1,4 @@
-"""Nodes for scenarios. A virtual machine costs a third of a core even when idle: it lives as long as its module's tests."""
+"""Nodes for scenarios. A virtual machine costs a third of a core even idle: it lives as long as its module's tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The peer: what the kubelet's own managers do today (KEP-5526), read from the kernel. What Armistice is measured against."""
+"""The peer: what the kubelet's own managers do today (KEP-5526), read from the kernel."""
 
 from __future__ import annotations
 
