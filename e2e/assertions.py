@@ -1,4 +1,4 @@
-"""Properties of what was seen on a node. They never name particular CPUs: two allocators may choose differently."""
+"""Properties of what was seen on a node. They never name particular CPUs: correct allocators may choose differently."""
 
 from __future__ import annotations
 
@@ -46,14 +46,15 @@ def assert_threads_inside(container: Container, cpus: Iterable[int]) -> None:
         assert_subset(task.cpus, cpus, f"{task} may run elsewhere")
 
 
-def assert_memory_on(container: Container, nodes: Iterable[int], share: float = 1.0) -> None:
+def assert_memory_on(container: Container, nodes: Iterable[int], share: float = 1.0, at_least: int = 1) -> None:
     """At least this share of the container's own memory (anonymous pages, `memory.numa_stat`) is on these NUMA nodes.
 
-    Pages of files are left out: the node read them before, wherever it was then.
+    Pages of files are left out: the node read them before, wherever it was then. A container that holds fewer than
+    `at_least` bytes shows nothing, and fails.
     """
     anon = container.group.memory.get("anon", {})
     there, total = sum(anon.get(node, 0) for node in set(nodes)), sum(anon.values())
-    assert total, f"container {container.identity[:12]} has no anonymous memory; it shows nothing"
+    assert total >= at_least, f"container {container.identity[:12]} holds {total} bytes, too few to show anything"
     assert there >= share * total, (
         f"{there} of {total} bytes of container {container.identity[:12]} are on NUMA nodes {kernel_list(nodes)}; "
         f"its pages by NUMA node: {dict(anon)}"

@@ -136,7 +136,7 @@ class Sight:
         raise KeyError(f"no cgroup of the node is named after pod {uid}")
 
     def tasks_on(self, cpus: Iterable[int], *, besides: Iterable[str] = ()) -> tuple[Task, ...]:
-        """Tasks other than kernel threads that may run on any of these CPUs; the containers `besides` left out."""
+        """Tasks that may run on any of these CPUs, but kernel threads and those of the containers `besides`."""
         return tuple(task for task in self._able(cpus, besides) if not task.kernel)
 
     def kernel_threads_on(self, cpus: Iterable[int]) -> tuple[Task, ...]:

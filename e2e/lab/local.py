@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.lab import console
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.errors import LabError
-from e2e.lab.kubelet import KubeletVariant
+from e2e.lab.kubelet import KubeletVariant, Runtime
 from e2e.lab.node import Node
 from e2e.lab.progress import Progress
-from e2e.lab.shapes import named
+from e2e.lab.shapes import Shape, named
+from e2e.lab.snapshot import Snapshot, resume, take
 from e2e.lab.state import Run
 
 NO_NODE = "none"
@@ -32,11 +34,9 @@ class Lab:
         wanted = None if shape == NO_NODE else named(shape)
         run = Run.create(name, progress)
         try:
-            plane = ControlPlane.start(run, variant.feature_gates)
-            if wanted is not None:
-                node = Node(plane, wanted, "node1", variant)
-                node.boot()
-                node.wait_ready()
+            plane = (
+                ControlPlane.start(run, variant.feature_gates) if wanted is None else _with_node(run, wanted, variant)
+            )
         except BaseException:
             run.down()
             raise
@@ -78,6 +78,21 @@ class Lab:
         """Each node with its condition, as kubectl would say it."""
         items = json.loads(self.plane.kubectl("get", "nodes", "-o", "json"))["items"]
         return [f"{item['metadata']['name']} {_ready(item['status'].get('conditions', []))}" for item in items]
+
+
+def _with_node(run: Run, shape: Shape, variant: KubeletVariant) -> ControlPlane:
+    """A control plane with one Ready node: both from their snapshot, or booted, and then a snapshot is taken."""
+    snapshot = Snapshot.of(shape, variant, Runtime.RUNC, run.progress)
+    usable = snapshot.usable(time.time())
+    plane = ControlPlane.start(run, variant.feature_gates, seed=snapshot.seed if usable else None)
+    node = Node(plane, shape, "node1", variant)
+    if usable:
+        resume(snapshot, node)
+        return plane
+    node.boot()
+    node.wait_ready()
+    take(snapshot, node)
+    return plane
 
 
 def _ready(conditions: list[dict[str, str]]) -> str:

@@ -159,7 +159,8 @@ class Node:
 
     def boot(self) -> None:
         """From nothing to a guest whose shell answers."""
-        image, machine = self.prepare()
+        image, machine = self.prepare(), self.machine()
+        why = ""
         with self.plane.run.progress.phase(f"node {self.name} ({self.shape.name}) booted"):
             for attempt in range(1, BOOT_TRIES + 1):
                 make_overlay(emulator(self.plane.run.progress), image, machine.disk)
@@ -167,18 +168,22 @@ class Node:
                     self.start(machine)
                     return
                 except console.GuestEndedError as error:
+                    why = str(error)
                     self.plane.run.say(f"node {self.name} ended in early boot, try {attempt} of {BOOT_TRIES}: {error}")
                     self.plane.run.end(self.daemon)
-        raise LabError(f"node {self.name} ended in early boot {BOOT_TRIES} times; see {self.log}")
+        raise LabError(f"node {self.name} ended in early boot {BOOT_TRIES} times ({why}); see {self.log}")
 
-    def prepare(self) -> tuple[RootImage, Machine]:
-        """Its folder, its address in the namespace, its settings disk; the machine that is to be started."""
-        run = self.plane.run
-        image = root_image(run.progress)
+    def prepare(self) -> RootImage:
+        """Its folder, its address in the namespace and its settings disk; the image that it is to boot."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._add_address()
+        self.add_address()
         self._write_settings()
-        machine = Machine(
+        return root_image(self.plane.run.progress)
+
+    def machine(self, snapshot: str = "") -> Machine:
+        """What QEMU is told, to boot or to go on from a snapshot in the disk."""
+        image = root_image(self.plane.run.progress)
+        return Machine(
             shape=self.shape,
             number=self.number,
             name=self.name,
@@ -188,8 +193,8 @@ class Node:
             settings=self.folder / "settings.img",
             sockets=self.folder,
             accelerator=self.accelerator,
+            snapshot=snapshot,
         )
-        return image, machine
 
     def start(self, machine: Machine) -> None:
         """Start QEMU and wait for the guest's shell. Raises GuestEndedError when QEMU ends before that."""
@@ -250,7 +255,7 @@ class Node:
         """End the machine at once; returns when QEMU is gone and its ports are free."""
         self.plane.run.end(self.daemon)
 
-    def _add_address(self) -> None:
+    def add_address(self) -> None:
         """The node's address on the namespace's loopback, so that the API server reaches the forwarded port there.
 
         The source must be 127.0.0.1: with its own address QEMU would hand the guest packets that come from itself.
