@@ -58,7 +58,7 @@ def run_in_guest(path: Path, script: str, seconds: float, grace: float = GRACE) 
     """Run a shell script as root in the guest and wait for its end; 124 is the code of one that took too long."""
     identity = secrets.token_hex(4)
     with _connected(path) as stream:
-        stream.sendall(request(identity, script, seconds))
+        _send(stream, request(identity, script, seconds), path)
         for line in _lines(stream, seconds + grace, path):
             if (found := reply(line, identity)) is not None:
                 return found
@@ -70,9 +70,9 @@ def monitor(path: Path, command: str, seconds: float = 60, **arguments: object) 
     answer: dict[str, Any] = {}
     with _connected(path) as stream:
         lines = _lines(stream, seconds, path)
-        next(lines)  # the greeting
+        next(lines, None)  # the greeting
         for asked, given in (("qmp_capabilities", {}), (command, arguments)):
-            stream.sendall(json.dumps({"execute": asked, "arguments": given}).encode() + b"\n")
+            _send(stream, json.dumps({"execute": asked, "arguments": given}).encode() + b"\n", path)
             replies = (reply for line in lines if "event" not in (reply := json.loads(line)))
             answer = next(replies, {})
             if not answer:
@@ -101,6 +101,13 @@ def _connected(path: Path) -> Iterator[socket.socket]:
             except OSError as error:
                 raise GuestEndedError(f"nothing answers at {path} ({error.strerror}); the machine is not up") from error
             yield stream
+
+
+def _send(stream: socket.socket, line: bytes, path: Path) -> None:
+    try:
+        stream.sendall(line)
+    except ConnectionError as error:
+        raise GuestEndedError(f"the machine behind {path} closed the connection; it has stopped") from error
 
 
 def _lines(stream: socket.socket, seconds: float, path: Path) -> Iterator[bytes]:

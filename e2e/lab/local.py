@@ -34,9 +34,7 @@ class Lab:
         wanted = None if shape == NO_NODE else named(shape)
         run = Run.create(name, progress)
         try:
-            plane = (
-                ControlPlane.start(run, variant.feature_gates) if wanted is None else _with_node(run, wanted, variant)
-            )
+            plane = _with_node(run, wanted, variant) if wanted else ControlPlane.start(run, variant.feature_gates)
         except BaseException:
             run.down()
             raise

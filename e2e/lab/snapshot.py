@@ -30,8 +30,8 @@ from e2e.lab.tools import CONTROL_PLANE, build
 NAME = "ready"
 """Of the snapshot inside the disk."""
 
-AGE = 7 * 24 * 3600
-"""Seconds after which a snapshot is taken anew: its certificates are valid for a limited time."""
+AGE = 24 * 3600
+"""Seconds after which a snapshot is taken anew and the old one removed: its certificates are of its time."""
 
 ROOM = 3 * GIB
 """What a snapshot may take on the disk; measured 0.6 to 0.9 GiB."""
@@ -70,6 +70,7 @@ def take(snapshot: Snapshot, ready: Node) -> None:
     """Freeze a Ready node and its control plane; both go on afterwards."""
     shelf = snapshot.folder.parent
     shelf.mkdir(exist_ok=True)
+    _prune(shelf)
     require_room(shelf, ROOM, "a snapshot of a node")
     unfinished = shelf / f".{snapshot.folder.name}.{os.getpid()}"
     monitor = ready.folder / "monitor.sock"
@@ -89,6 +90,15 @@ def take(snapshot: Snapshot, ready: Node) -> None:
         shutil.rmtree(snapshot.folder, ignore_errors=True)
         unfinished.rename(snapshot.folder)
         os.utime(snapshot.folder)
+
+
+def _prune(shelf: Path) -> None:
+    """Remove what is too old, and what a killed run left half-taken."""
+    for folder in shelf.iterdir():
+        owner = folder.suffix.removeprefix(".")
+        cut_short = folder.name.startswith(".") and not Path("/proc", owner).exists()
+        if cut_short or not Snapshot(folder).usable(time.time()):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def resume(snapshot: Snapshot, frozen: Node) -> None:
