@@ -31,8 +31,19 @@ class Image:
     command: Sequence[str] = ()
 
 
-def archive(image: Image) -> bytes:
-    """The image as an OCI layout in a tar."""
+def archive(*images: Image) -> bytes:
+    """The images as one OCI layout in a tar: one archive, for each import costs a start of `ctr`."""
+    entries, blobs = [], {}
+    for image in images:
+        entry, parts = _parts(image)
+        entries.append(entry)
+        blobs.update({f"blobs/sha256/{hashlib.sha256(part).hexdigest()}": part for part in parts})
+    index = _json({"schemaVersion": 2, "mediaType": f"{OCI}.index.v1+json", "manifests": entries})
+    return _tar({"oci-layout": _json({"imageLayoutVersion": "1.0.0"}), "index.json": index, **blobs}, {}, ())
+
+
+def _parts(image: Image) -> tuple[dict[str, object], tuple[bytes, ...]]:
+    """The image's entry in the index, and its blobs."""
     layer = _tar(image.files, image.links, image.folders)
     config = _json(
         {
@@ -51,10 +62,7 @@ def archive(image: Image) -> bytes:
         }
     )
     tag = {"io.containerd.image.name": image.name, "org.opencontainers.image.ref.name": image.name}
-    entry = {**_descriptor(f"{OCI}.manifest.v1+json", manifest), "annotations": tag}
-    blobs = {f"blobs/sha256/{hashlib.sha256(blob).hexdigest()}": blob for blob in (layer, config, manifest)}
-    index = _json({"schemaVersion": 2, "mediaType": f"{OCI}.index.v1+json", "manifests": [entry]})
-    return _tar({"oci-layout": _json({"imageLayoutVersion": "1.0.0"}), "index.json": index, **blobs}, {}, ())
+    return {**_descriptor(f"{OCI}.manifest.v1+json", manifest), "annotations": tag}, (layer, config, manifest)
 
 
 def _json(value: object) -> bytes:
@@ -108,10 +116,7 @@ def busybox_tools(busybox: Path) -> Image:
     return Image(BUSYBOX, {"bin/busybox": busybox.read_bytes()}, links, ("bin", "etc", "proc", "sys", "tmp"), ("sh",))
 
 
-def base_images(tree: Path) -> dict[str, bytes]:
-    """The archives that every node gets, by file name, from the busybox of a root tree."""
+def base_images(tree: Path) -> bytes:
+    """The archive that every node gets, from the busybox of a root tree."""
     busybox = tree / "bin/busybox"
-    return {
-        "pause.tar": archive(pause(busybox.read_bytes())),
-        "busybox.tar": archive(busybox_tools(busybox)),
-    }
+    return archive(pause(busybox.read_bytes()), busybox_tools(busybox))

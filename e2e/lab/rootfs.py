@@ -199,8 +199,7 @@ def lay_over(tree: Path) -> None:
     for name, content in scripts().items():
         (own / name).write_bytes(content)
         (own / name).chmod(0o755)
-    for name, content in images.base_images(tree).items():
-        (own / "images" / name).write_bytes(content)
+    (own / "images" / "base.tar").write_bytes(images.base_images(tree))
     (tree / "etc/resolv.conf").write_text("", encoding="utf-8")  # there is no name server
     (tree / "etc/machine-id").unlink(missing_ok=True)  # each node's comes with its kernel command line
     (tree / "etc/machine-id").touch()

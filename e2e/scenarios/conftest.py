@@ -57,8 +57,8 @@ def ready_node(
 ) -> Iterator[Node]:
     """A Ready node; afterwards gone, from the cluster too, so that another of its number may take its place."""
     node = Node(plane, shape, f"node-{shape.name}", variant, number)
-    node.boot()
     try:
+        node.boot()
         node.wait_ready()
         yield node
     finally:
