@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from e2e.lab import kind, local
+from e2e.lab import armistice, kind, local, netns, rootfs, terminal, tools
+from e2e.lab.cache import cache_folder
 from e2e.lab.errors import LabError
 from e2e.lab.kubelet import KubeletVariant
 from e2e.lab.progress import Progress
@@ -42,6 +43,19 @@ provider_option = click.option(
 @click.group(cls=Sentences, epilog="\b\nExample:\n  python -m e2e up --shape 2x4\n  python -m e2e kubectl get nodes")
 def main() -> None:
     """A real Kubernetes cluster on this machine, to try Armistice on."""
+
+
+@main.command()
+def prepare() -> None:
+    """Make everything that takes long and is kept: tools, emulator, the node's image, our own images."""
+    progress = Progress()
+    netns.require()
+    tools.build_all(tuple(tools.TOOLS), progress)
+    rootfs.emulator(progress)
+    rootfs.root_image(progress)
+    for component in armistice.COMPONENTS:
+        armistice.image(component, progress)
+    progress.say(f"everything is in {cache_folder()}")
 
 
 @main.command(epilog="\b\nExample:\n  python -m e2e up --shape 2x4")
@@ -98,6 +112,25 @@ def execute(name: str, node: str, command: tuple[str, ...]) -> None:
     click.echo(done.stdout, nl=False)
     click.echo(done.stderr, nl=False, err=True)
     sys.exit(done.code)
+
+
+@main.command(epilog="\b\nExample:\n  python -m e2e ssh node1")
+@name_option
+@click.argument("node")
+def ssh(name: str, node: str) -> None:
+    """A root shell on a node, for a person; Ctrl-] leaves it."""
+    terminal.attach(local.Lab.find(name).folder_of(node) / "console.sock")
+
+
+@main.command(epilog="\b\nExample:\n  python -m e2e load node1 webhook")
+@name_option
+@click.argument("node")
+@click.argument("component", type=click.Choice(armistice.COMPONENTS))
+def load(name: str, node: str, component: str) -> None:
+    """Build one of our images from the checkout and give it to a node."""
+    progress = Progress()
+    local.Lab.find(name).load(node, armistice.image(component, progress), progress)
+    click.echo(f"pods on {node} may now use {armistice.image_name(component)} with imagePullPolicy: Never")
 
 
 @main.command(epilog="\b\nExample:\n  python -m e2e logs kube-apiserver")

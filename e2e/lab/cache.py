@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from e2e.lab.errors import LabError
@@ -35,3 +38,11 @@ def require_room(folder: Path, needed: int, what: str) -> None:
             f"{what} needs {needed / GIB:.1f} GiB of disk and {folder} has {free / GIB:.1f} GiB free; "
             f"make room, or set {VARIABLE} to a folder on another disk"
         )
+
+
+@contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """Of all processes that make the same thing, one at a time."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -33,7 +33,7 @@ READY_WITHIN = 60.0
 
 WAY_OUT = "start anew, which takes other ports and an empty folder"
 
-_PORTS = range(20000, 32000)
+PORTS = range(20000, 32000)
 """Below the kernel's range for outgoing connections, so that none of those can be in the way."""
 
 _DAEMONS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -62,7 +62,7 @@ class Ports:
     @classmethod
     def random(cls) -> Ports:
         """Five different ports."""
-        return cls(*random.sample(_PORTS, 5))
+        return cls(*random.sample(PORTS, 5))
 
 
 @dataclass(slots=True)

@@ -21,15 +21,15 @@ SBIN = "/usr/sbin:/sbin"
 """Where mke2fs is; not every root's PATH has it."""
 
 
-def require(programs: Sequence[str]) -> None:
+def require(programs: Sequence[str], packages: Mapping[str, str] = PACKAGES) -> None:
     """Install what is missing of these programs; as root on a Debian only, else one sentence says what to install."""
-    missing = sorted({PACKAGES[name] for name in programs if not find(name)})
+    missing = sorted({packages[name] for name in programs if not find(name)})
     if not missing:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise LabError(
-            f"the lab's nodes need {', '.join(missing)}, which are missing here: install the Debian packages of these "
-            "names, or run as root on a Debian, where the lab installs them itself"
+            f"the lab needs Debian's {', '.join(missing)} or the like, which are not here: install that, or run as "
+            "root on a Debian, where the lab does it itself"
         )
     _install(missing)
 

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.lab import console
+from e2e.lab import carry, console
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.errors import LabError
 from e2e.lab.kubelet import KubeletVariant, Runtime
@@ -52,12 +52,21 @@ class Lab:
         folder = self.run.folder / "nodes"
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
-    def sh(self, node: str, script: str) -> console.Reply:
-        """Run a shell script as root in a node's guest."""
+    def folder_of(self, node: str) -> Path:
+        """A node's disks and sockets. Raises LabError where there is no such node."""
         if node not in self.nodes():
             known = ", ".join(self.nodes()) or "none; `python -m e2e up --shape 2x4` makes one"
             raise LabError(f"the run {self.run.name!r} has no node {node!r}; nodes: {known}")
-        return console.run_in_guest(self.run.folder / "nodes" / node / "agent.sock", script, 3600)
+        return self.run.folder / "nodes" / node
+
+    def sh(self, node: str, script: str) -> console.Reply:
+        """Run a shell script as root in a node's guest."""
+        return console.run_in_guest(self.folder_of(node) / "agent.sock", script, 3600)
+
+    def load(self, node: str, archive: Path, progress: Progress) -> None:
+        """Give a node's containerd the images of an OCI archive."""
+        with progress.phase(f"{archive.name} loaded into {node}"):
+            carry.load(self.run, self.folder_of(node) / "agent.sock", archive)
 
     def log(self, name: str) -> Path:
         """The log of a daemon."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
+from e2e.lab import debian
 from e2e.lab.errors import LabError
 
 _MOUNTED = Path("/run/netns")
@@ -18,8 +18,7 @@ def require() -> None:
         raise LabError(
             "the lab makes network namespaces, which only root may; run it as root (`sudo -E python -m e2e up`)"
         )
-    if shutil.which("ip") is None:
-        raise LabError("the lab makes network namespaces with `ip`, which is not in PATH; install iproute2")
+    debian.require(("ip",))
 
 
 def add(name: str) -> None:
@@ -49,11 +48,15 @@ def delete(name: str) -> None:
 
 def inside(name: str, argv: list[str]) -> list[str]:
     """The command, to run in the namespace."""
-    return ["ip", "netns", "exec", name, *argv]
+    return [_program(), "netns", "exec", name, *argv]
+
+
+def _program() -> str:
+    return debian.find("ip") or "ip"
 
 
 def _ip(*args: str) -> str:
-    done = subprocess.run(["ip", *args], capture_output=True, text=True, check=False)
+    done = subprocess.run([_program(), *args], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise LabError(
             f"`ip {' '.join(args)}` failed ({done.stderr.strip() or done.returncode}); the lab needs CAP_SYS_ADMIN and "

