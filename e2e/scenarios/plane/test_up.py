@@ -18,6 +18,7 @@ from e2e.lab.controlplane import ControlPlane, Ports
 from e2e.lab.errors import LabError
 from e2e.lab.state import Run
 from e2e.lab.tools import go
+from e2e.scenarios.person import ROOT, Person, assert_nothing_left, namespace_of
 
 
 def test_up_kubectl_status_logs_and_down(person: Person) -> None:
