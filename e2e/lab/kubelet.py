@@ -39,6 +39,33 @@ class Runtime(Enum):
     """Starts containers sooner, which an emulated CPU feels."""
 
 
+class Containerd(Enum):
+    """Which containerd a node runs, and so which NRI: what they say and check differs."""
+
+    OLD = "1.7"
+    """Debian trixie's, with its kernel; NRI 0.8. The last before CRI's RuntimeConfig, which a kubelet from 1.36 on
+    demands (KEP-4033): its node runs the oldest kubelet that the lab has."""
+    DEBIAN = "2.1"
+    """Debian forky's; NRI 0.8."""
+    NEW = "2.4"
+    """Built from source; NRI 0.12, with a call for each event and the validator of required plugins."""
+
+    @property
+    def suite(self) -> str:
+        """The Debian that the node is made of."""
+        return "trixie" if self is Containerd.OLD else "forky"
+
+    @property
+    def kubelet(self) -> str:
+        """What the lab's tools call the kubelet that works with it."""
+        return "kubelet@1.35" if self is Containerd.OLD else "kubelet"
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """What is put over the suite's own programs, as the lab's tools call it."""
+        return ("containerd", "containerd-shim-runc-v2") if self is Containerd.NEW else ()
+
+
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
     """One node, as its settings disk tells it."""
@@ -53,6 +80,7 @@ class NodeSettings:
     """The pods' addresses, CIDR."""
     variant: KubeletVariant
     runtime: Runtime = Runtime.RUNC
+    containerd: Containerd = Containerd.DEBIAN
 
 
 def kubelet_configuration(variant: KubeletVariant) -> dict[str, object]:
@@ -103,7 +131,7 @@ def node_files(settings: NodeSettings) -> dict[str, str]:
         "etc/lab/node.nft": firewall(settings),
         "etc/lab/kubelet.yaml": json.dumps(kubelet_configuration(settings.variant), indent=1),
         "etc/lab/kubeconfig": json.dumps(kubeconfig(settings), indent=1),
-        "etc/containerd/config.toml": containerd_configuration(settings.runtime),
+        "etc/containerd/config.toml": containerd_configuration(settings.runtime, settings.containerd),
         "etc/cni/net.d/10-lab.conflist": json.dumps(network(settings), indent=1),
         "etc/hosts": f"127.0.0.1 localhost\n{settings.address} {settings.name}\n",
         "etc/hostname": f"{settings.name}\n",
@@ -131,9 +159,34 @@ def kubeconfig(settings: NodeSettings) -> dict[str, object]:
     }
 
 
-def containerd_configuration(runtime: Runtime) -> str:
-    """containerd 2: our pause image, one runtime, systemd's cgroups, NRI on."""
+def containerd_configuration(runtime: Runtime, version: Containerd = Containerd.DEBIAN) -> str:
+    """Our pause image, one runtime, systemd's cgroups, NRI on."""
+    return _containerd_1(runtime) if version is Containerd.OLD else _containerd_2(runtime, version)
+
+
+def _containerd_1(runtime: Runtime) -> str:
+    cri = "io.containerd.grpc.v1.cri"
+    return f"""version = 2
+[plugins.'{cri}']
+  sandbox_image = '{images.PAUSE}'
+[plugins.'{cri}'.containerd]
+  default_runtime_name = '{runtime.value}'
+[plugins.'{cri}'.containerd.runtimes.{runtime.value}]
+  runtime_type = 'io.containerd.runc.v2'
+  [plugins.'{cri}'.containerd.runtimes.{runtime.value}.options]
+    BinaryName = '{runtime.value}'
+    SystemdCgroup = true
+[plugins.'{cri}'.cni]
+  bin_dir = '/usr/lib/cni'
+  conf_dir = '/etc/cni/net.d'
+[plugins.'io.containerd.nri.v1.nri']
+  disable = false
+"""
+
+
+def _containerd_2(runtime: Runtime, version: Containerd) -> str:
     cri = "io.containerd.cri.v1"
+    validator = "  [plugins.'io.containerd.nri.v1.nri'.default_validator]\n    enable = true\n"
     return f"""version = 3
 [plugins.'{cri}.images'.pinned_images]
   sandbox = '{images.PAUSE}'
@@ -149,7 +202,7 @@ def containerd_configuration(runtime: Runtime) -> str:
   conf_dir = '/etc/cni/net.d'
 [plugins.'io.containerd.nri.v1.nri']
   disable = false
-"""
+{validator if version is Containerd.NEW else ""}"""
 
 
 def network(settings: NodeSettings) -> dict[str, object]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from e2e.lab import console
 from e2e.lab.controlplane import ControlPlane, host_address, node_address
 from e2e.lab.errors import LabError
-from e2e.lab.kubelet import KubeletVariant, NodeSettings, Runtime, node_files
+from e2e.lab.kubelet import Containerd, KubeletVariant, NodeSettings, Runtime, node_files
 from e2e.lab.rootfs import Emulator, RootImage, emulator, make_filesystem, root_image
 from e2e.lab.shapes import Shape, kernel_arguments, machine_arguments
 from e2e.lab.tools import build
@@ -138,6 +138,7 @@ class Node:
     kubelet: KubeletVariant = KubeletVariant.NONE
     number: int = 1
     runtime: Runtime = Runtime.RUNC
+    containerd: Containerd = Containerd.DEBIAN
     accelerator: Accelerator = field(default_factory=lambda: accelerator(Path("/proc/cpuinfo").read_text()))
     extra_images: Sequence[Path] = ()
     """OCI archives that the node's containerd gets besides pause and busybox."""
@@ -178,11 +179,11 @@ class Node:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.add_address()
         self._write_settings()
-        return root_image(self.plane.run.progress)
+        return root_image(self.plane.run.progress, self.containerd.suite)
 
     def machine(self, snapshot: str = "") -> Machine:
         """What QEMU is told, to boot or to go on from a snapshot in the disk."""
-        image = root_image(self.plane.run.progress)
+        image = root_image(self.plane.run.progress, self.containerd.suite)
         return Machine(
             shape=self.shape,
             number=self.number,
@@ -278,6 +279,7 @@ class Node:
             pods=f"10.85.{self.number}.0/24",
             variant=self.kubelet,
             runtime=self.runtime,
+            containerd=self.containerd,
         )
 
     def _write_settings(self) -> None:
@@ -292,7 +294,11 @@ class Node:
         (content / "images").mkdir()
         for archive in self.extra_images:
             shutil.copy(archive, content / "images")
-        shutil.copy(build("kubelet", self.plane.run.progress), content / "kubelet")
+        progress = self.plane.run.progress
+        shutil.copy(build(self.containerd.kubelet, progress), content / "kubelet")
+        (content / "bin").mkdir()
+        for program in self.containerd.programs:
+            shutil.copy(build(program, progress), content / "bin")
         used = sum(path.stat().st_size for path in content.rglob("*") if path.is_file())
         make_filesystem(self.folder / "settings.img", content, f"{used // 2**20 * 11 // 10 + 16}M")
         shutil.rmtree(content)

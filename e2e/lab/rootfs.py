@@ -163,16 +163,20 @@ def emulator(progress: Progress) -> Emulator:
     return Emulator(_cached("emulator", key(SUITE, EMULATOR_PACKAGES), make, progress))
 
 
-def root_image(progress: Progress) -> RootImage:
+def root_image(progress: Progress, suite: str = SUITE) -> RootImage:
     """The root image, from the cache or made now (a minute and a half)."""
+
+    def make(folder: Path) -> None:
+        _make_image(folder, suite)
+
     own = [Path(module).read_bytes() for module in (images.__file__, Path(__file__).with_name("initrd.py"))]
-    recipe = key(SUITE, NODE_PACKAGES, MASKED, DISK, units(), scripts(), own)
-    return RootImage(_cached("node", recipe, _make_image, progress))
+    recipe = key(suite, NODE_PACKAGES, MASKED, DISK, units(), scripts(), own)
+    return RootImage(_cached(f"node-{suite}", recipe, make, progress))
 
 
-def _make_image(folder: Path) -> None:
+def _make_image(folder: Path, suite: str) -> None:
     tree = folder / "tree"
-    unpack("minbase", NODE_PACKAGES, tree)
+    unpack("minbase", NODE_PACKAGES, tree, suite)
     lay_over(tree)
     kernel = next((tree / "boot").glob("vmlinuz-*"))
     shutil.copy(kernel, folder / "vmlinuz")
@@ -221,12 +225,12 @@ def make_filesystem(disk: Path, content: Path, size: str) -> None:
     _run([mke2fs, *options, "-d", str(content), str(disk), size], f"mke2fs could not write {disk.name}")
 
 
-def unpack(variant: str, packages: Sequence[str], target: Path) -> None:
+def unpack(variant: str, packages: Sequence[str], target: Path, suite: str = SUITE) -> None:
     """Unpack packages and what they depend on. No mirror is named: mmdebstrap takes Debian's own or the host's."""
     options = [f"--variant={variant}", f"--include={','.join(packages)}", "--mode=root"]
     options += ['--aptopt=Acquire::Check-Valid-Until "false"', '--aptopt=APT::Install-Recommends "false"']
     options += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info")]
-    _run(["mmdebstrap", *options, SUITE, str(target)], f"mmdebstrap could not unpack Debian {SUITE}")
+    _run(["mmdebstrap", *options, suite, str(target)], f"mmdebstrap could not unpack Debian {suite}")
 
 
 def _run(argv: list[str], complaint: str) -> None:
@@ -250,11 +254,11 @@ def _cached(what: str, name: str, make: Callable[[Path], None], progress: Progre
         if ready.exists():
             return ready
         debian.require(("mmdebstrap", "mke2fs"))
-        require_room(shelf, ROOM, f"building the lab's {what} image")
+        require_room(shelf, ROOM, f"building the lab's image {what}")
         unfinished = shelf / f".{what}-{name}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
-        with progress.phase(f"built the {what} image from Debian {SUITE}"):
+        with progress.phase(f"built the image {what} from Debian's packages"):
             make(unfinished)
         unfinished.rename(ready)
     return ready

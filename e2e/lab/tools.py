@@ -63,7 +63,7 @@ KUBERNETES: Mapping[str, str] = {"1.37": "", "1.35": "kubernetes-1.35"}
 NEWEST = next(iter(KUBERNETES))
 
 SERVERS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-"""What of Kubernetes is built in every version; kubectl and kubelet are of the newest always."""
+"""What of a control plane is built in every version; kubectl is of the newest always."""
 
 
 def _kubernetes(name: str, module: str = "") -> Tool:
@@ -79,6 +79,10 @@ TOOLS: Mapping[str, Tool] = {
         _kubernetes("kube-scheduler"),
         _kubernetes("kubectl"),
         _kubernetes("kubelet"),
+        Tool("containerd", "containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
+        Tool(
+            "containerd-shim-runc-v2", "containerd", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"
+        ),
         Tool("helm", "helm", "helm.sh/helm/v4/cmd/helm"),
         Tool("kind", "kind", "sigs.k8s.io/kind"),
     )
@@ -86,7 +90,7 @@ TOOLS: Mapping[str, Tool] = {
     f"{name}@{minor}": _kubernetes(name, module)
     for minor, module in KUBERNETES.items()
     if minor != NEWEST
-    for name in SERVERS
+    for name in (*SERVERS, "kubelet")
 }
 
 
