@@ -22,6 +22,10 @@ PACKAGES = ("enforcer", "shared", "webhook")
 FOLDERS = (*PACKAGES, "charts", "e2e", "tests")
 """The top-level folders; each says in a README what it is, what it is not, and how data walks through it."""
 LOCKS = ("requirements.lock", "requirements-test.lock")
+
+BUILDS_FROM_A_CHECKOUT = ("Containerfile", "requirements.in", "requirements.lock")
+"""Files in a package's folder that make an image of it, and are of no use without the checkout."""
+
 LARGEST_CHECKED = 1 << 20
 """Bytes; a tracked file above this is data."""
 
@@ -228,8 +232,9 @@ def test_the_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
     wanted = {
         str(file.relative_to(ROOT))
         for file in project_files()
-        # A package that is only announced, without code yet, is not shipped; a Containerfile builds a checkout.
-        if file.name != "Containerfile"
+        # A package that is only announced, without code yet, is not shipped; nor is what builds from a checkout.
+        if file.name not in BUILDS_FROM_A_CHECKOUT
+        and file.suffix != ".proto"
         and (package := file.relative_to(ROOT).parts[0]) in PACKAGES
         and (ROOT / package / "__init__.py").exists()
     }
