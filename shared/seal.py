@@ -19,12 +19,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
+from shared import ed25519
 from shared.demand import PlacementClass
 from shared.errors import InputError, IntentError
 from shared.intent import Intent, Part
@@ -32,7 +29,13 @@ from shared.policy import Isolation, Placing, Scope, Smt, TopologyPolicy
 from shared.quantity import MAX_WHOLE
 from shared.sidecars import Role
 
+if TYPE_CHECKING:  # the node agent verifies only, and does without the package's memory
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 ANNOTATION = "armistice.dev/topology-intent"
+
+PLUGIN = "armistice"
+"""The enforcer's name among NRI plugins; the webhook requires it for each pod that it writes an intent on."""
 
 VERSION = 1
 
@@ -45,6 +48,9 @@ GENERATED_BASE = 58
 
 _DOMAIN = b"armistice.dev/topology-intent\n"
 """Goes before what is signed, so that the key's signatures say nothing about anything else."""
+
+_SPKI = bytes.fromhex("302a300506032b6570032100")
+"""What comes before the key in its SubjectPublicKeyInfo: two lengths and the algorithm id-Ed25519 (RFC 8410)."""
 
 _SEALS_KEPT = 1024
 """Signed texts kept for the next pod of the same template."""
@@ -100,16 +106,16 @@ class SigningKey:
 class KeyRing:
     """Every public key that is believed; several while a signing key is being replaced."""
 
-    keys: Mapping[str, Ed25519PublicKey]
-    """By key id."""
+    keys: Mapping[str, bytes]
+    """32 bytes each, by key id."""
 
     @classmethod
     def of(cls, public: Iterable[bytes]) -> KeyRing:
         """From public keys of 32 bytes each. Raises InputError for one that is none."""
-        try:
-            return cls({key_id(raw): Ed25519PublicKey.from_public_bytes(raw) for raw in public})
-        except ValueError as error:
-            raise InputError("an Ed25519 public key has 32 bytes; this one has not") from error
+        keys = {key_id(raw): raw for raw in public}
+        if any(len(raw) != ed25519.PUBLIC for raw in keys.values()):
+            raise InputError("an Ed25519 public key has 32 bytes; this one has not")
+        return cls(keys)
 
     @classmethod
     def from_pem(cls, content: bytes, source: str) -> KeyRing:
@@ -121,13 +127,14 @@ class KeyRing:
 
 
 def _raw(pem: bytes, source: str) -> bytes:
+    """The 32 bytes out of one PEM block: a SubjectPublicKeyInfo, which for Ed25519 has one form only (RFC 8410)."""
     try:
-        key = load_pem_public_key(pem)
-    except (ValueError, UnsupportedAlgorithm) as error:
+        der = base64.b64decode(b"".join(pem.splitlines()[1:-1]), validate=True)
+    except binascii.Error as error:
         raise InputError(f"{source} holds a public key that cannot be read: {error}") from error
-    if not isinstance(key, Ed25519PublicKey):
+    if not der.startswith(_SPKI) or len(der) != len(_SPKI) + ed25519.PUBLIC:
         raise InputError(f"{source} holds a public key that is not Ed25519; intents are signed with Ed25519 only")
-    return key.public_bytes_raw()
+    return der.removeprefix(_SPKI)
 
 
 # Sealing.
@@ -206,6 +213,15 @@ def open_(text: str, namespace: str, pod_name: str, container_names: Iterable[st
     return intent
 
 
+def unverified(text: str) -> Intent:
+    """What an intent says, whoever wrote it. Only for a pod of which the node itself shows that it was believed when it
+    started. Raises IntentError where the text says nothing."""
+    content = _decoded(text)
+    if content.get("v") != VERSION:
+        raise _refused(Refusal.UNKNOWN_VERSION, f"has version {_shown(content.get('v'))}; known is {VERSION}")
+    return _read({name: value for name, value in content.items() if name != "sig"})
+
+
 def _verified(text: str, keys: KeyRing) -> Mapping[str, Any]:
     """The content, after its signature: until then nothing of it but version and key id is looked at."""
     content = _decoded(text)
@@ -218,13 +234,9 @@ def _verified(text: str, keys: KeyRing) -> Mapping[str, Any]:
         known = ", ".join(sorted(keys.keys)) or "none"
         raise _refused(Refusal.UNKNOWN_KEY, f"was signed with the key {_shown(kid)}; known keys: {known}")
     unsigned = {name: value for name, value in content.items() if name != "sig"}
-    try:
-        signature = _signature(content.get("sig"))
-        key.verify(signature, _DOMAIN + _canonical(unsigned).encode())
-    except (InvalidSignature, ValueError) as error:
-        raise _refused(
-            Refusal.BAD_SIGNATURE, f"does not carry a signature of the key {kid}; it was altered afterwards"
-        ) from error
+    signature = _signature(content.get("sig"))
+    if not ed25519.verify(key, signature, _DOMAIN + _canonical(unsigned).encode()):
+        raise _refused(Refusal.BAD_SIGNATURE, f"does not carry a signature of the key {kid}; it was altered afterwards")
     return unsigned
 
 
@@ -244,16 +256,12 @@ def _decoded(text: str) -> Mapping[str, Any]:
 
 
 def _signature(value: object) -> bytes:
-    """Of the many Base64 texts of one signature only the canonical one counts."""
-    if not isinstance(value, str):
-        raise ValueError("no signature")
+    """Of the many Base64 texts of one signature only the canonical one counts; any other is none."""
     try:
-        signature = base64.b64decode(value, validate=True)
-    except binascii.Error as error:
-        raise ValueError("no Base64") from error
-    if base64.b64encode(signature).decode() != value:
-        raise ValueError("Base64 with stray bits")
-    return signature
+        signature = base64.b64decode(value if isinstance(value, str) else "", validate=True)
+    except ValueError:
+        return b""
+    return signature if base64.b64encode(signature).decode() == value else b""
 
 
 def _check_pod(content: Mapping[str, Any], namespace: str, pod_name: str) -> None:

@@ -22,7 +22,7 @@ from shared.documents import parse_documents
 from shared.errors import InputError, IntentError
 from shared.intent import Intent, make
 from shared.policy import TopologyPolicy
-from shared.seal import ANNOTATION, GENERATED_BASE, KeyRing, SigningKey, open_, seal
+from shared.seal import ANNOTATION, GENERATED_BASE, PLUGIN, KeyRing, SigningKey, open_, seal
 from webhook.messages import join, notes, say, whom
 from webhook.patch import annotate
 from webhook.pod import TEMPLATES, Subject, find_template, parse_pod
@@ -50,9 +50,6 @@ REQUIRED_PLUGINS = "required-plugins.noderesource.dev"
 
 MOST_ANSWERS = 16
 """Kept with a finding: replicas of a workload have one."""
-
-PLUGIN = "armistice"
-"""The enforcer's name among NRI plugins."""
 
 
 class Phase(Enum):

@@ -40,7 +40,7 @@ def load(path: Path) -> tuple[SigningKey, KeyRing]:
     believed = [key.public]
     if b"BEGIN PUBLIC KEY" in content:
         others = KeyRing.from_pem(content, f"--signing-key {path}")
-        believed += [other.public_bytes_raw() for other in others.keys.values()]
+        believed += list(others.keys.values())
     return key, KeyRing.of(believed)
 
 

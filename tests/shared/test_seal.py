@@ -21,7 +21,7 @@ from shared.demand import PlacementClass
 from shared.errors import InputError, IntentError
 from shared.intent import Intent, Part
 from shared.policy import Isolation, Placing, Scope, Smt, TopologyPolicy
-from shared.seal import LIMIT, KeyRing, Refusal, SigningKey, key_id, open_, seal
+from shared.seal import LIMIT, KeyRing, Refusal, SigningKey, key_id, open_, seal, unverified
 from shared.sidecars import Role
 
 KEY = SigningKey(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
@@ -385,3 +385,28 @@ def test_the_key_id_is_of_the_public_key() -> None:
 def test_verifying_needs_no_private_key_code() -> None:
     code = "import shared.seal, sys; print('webhook.keys' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+# Read without a key.
+
+
+def test_without_a_key_it_says_what_it_says() -> None:
+    assert unverified(TEXT) == INTENT
+    assert unverified(TEXT.replace('"pod":"web-0"', '"pod":"other"')) == INTENT  # whose it is, is not its question
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "the topology intent is not JSON; it was cut short or typed by hand"),
+        (TEXT.replace('"v":1', '"v":2'), "the topology intent has version 2; known is 1"),
+        (
+            TEXT.replace('"bubble":4', '"bubble":2'),
+            "the topology intent has class exclusive with a bubble of 2 CPUs and slices of 3",
+        ),
+    ],
+)
+def test_without_a_key_nonsense_is_nonsense_still(text: str, said: str) -> None:
+    with pytest.raises(IntentError) as refused:
+        unverified(text)
+    assert str(refused.value) == said
