@@ -51,6 +51,17 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class Confine:
+    """Keep the sandbox's own task, the pause process, on these CPUs. The runtime takes no wish for it, and in a pod's
+    partition it might run on every slice."""
+
+    cgroup_parent: str
+    sandbox: str
+    """Its id, which the name of its cgroup holds."""
+    cpus: CpuSet
+
+
+@dataclass(frozen=True, slots=True)
 class Forget:
     """The pod has nothing any more: watch it no longer, and take its CPUs off the ancestors' exclusive sets."""
 
@@ -75,7 +86,7 @@ class Tell:
     text: str
 
 
-Effect: TypeAlias = Enclose | Watch | Forget | Ask | Tell
+Effect: TypeAlias = Enclose | Watch | Confine | Forget | Ask | Tell
 
 
 @dataclass(frozen=True, slots=True)

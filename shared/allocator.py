@@ -29,9 +29,9 @@ from shared.intent import Intent
 from shared.ledger import Layout, Ledger, Site, for_pods
 from shared.misfit import refuse
 from shared.placement import Account, Misfit, Placement
-from shared.policy import Isolation, Placing, TopologyPolicy
+from shared.policy import Isolation, Placing, Scope, TopologyPolicy
 from shared.rooms import Room, best, holds, room_of
-from shared.settling import Stay, settle
+from shared.settling import Stay, settle, stand
 from shared.spanning import needless, span
 from shared.units import Unit, units
 
@@ -64,6 +64,15 @@ def fits(ledger: Ledger, intent: Intent) -> bool:
         if intent.placing.policy is TopologyPolicy.SINGLE_NUMA_NODE:
             return False
     return isinstance(offer(ledger, "", intent), Placement)
+
+
+def keep(ledger: Ledger, pod: str, intent: Intent, bubble: CpuSet, slices: Mapping[str, CpuSet]) -> Placement | None:
+    """The placement of a pod that has its CPUs already: exactly this bubble and the slices that are known, the others
+    cut out of the rest, and what is not CPU spread as for any pod. None where these CPUs are not for pods. Whether they
+    are free, and whether they are as many as the intent asks, is for the caller to see."""
+    (unit,) = units(replace(intent, placing=replace(intent.placing, scope=Scope.POD)))
+    stay = stand(ledger, unit, bubble.mask)
+    return _placement(ledger.layout, pod, intent, [(unit, stay)], slices) if stay else None
 
 
 def _anywhere(ledger: Ledger, pod: str, intent: Intent) -> Placement:
@@ -107,8 +116,16 @@ def _with(ledger: Ledger, stay: Stay) -> Ledger:
 
 _NOBODY = Intent(PlacementClass.EXCLUSIVE, Placing(), ())
 
+_NO_SLICES: Mapping[str, CpuSet] = {}
 
-def _placement(layout: Layout, pod: str, intent: Intent, stays: Sequence[tuple[Unit, Stay]]) -> Placement:
+
+def _placement(
+    layout: Layout,
+    pod: str,
+    intent: Intent,
+    stays: Sequence[tuple[Unit, Stay]],
+    known: Mapping[str, CpuSet] = _NO_SLICES,
+) -> Placement:
     accounts = _merged([account for _, stay in stays for account in stay.accounts])
     bubble = 0
     for _, stay in stays:
@@ -122,7 +139,7 @@ def _placement(layout: Layout, pod: str, intent: Intent, stays: Sequence[tuple[U
         numa_nodes=tuple(sites[place].id for place in sorted(sites)),
         memory_nodes=tuple(machine.numa_nodes[place].id for place in sorted(memory)),
         bubble=CpuSet(bubble),
-        slices=_carve(layout, intent, stays),
+        slices=_carve(layout, intent, stays, known),
         accounts=accounts,
     )
 
@@ -144,13 +161,18 @@ def _merged(accounts: Sequence[Account]) -> tuple[Account, ...]:
     return tuple(merged[node] for node in sorted(merged))
 
 
-def _carve(layout: Layout, intent: Intent, stays: Sequence[tuple[Unit, Stay]]) -> Mapping[str, CpuSet]:
+def _carve(
+    layout: Layout, intent: Intent, stays: Sequence[tuple[Unit, Stay]], known: Mapping[str, CpuSet]
+) -> Mapping[str, CpuSet]:
     """Cut the slices out of their unit's CPUs; those that fill whole cores first, so that they get them."""
-    slices: dict[str, CpuSet] = {}
+    slices: dict[str, CpuSet] = dict(known)
+    cut = 0
+    for cpus in known.values():
+        cut |= cpus.mask
     width = layout.machine.threads_per_core
     for unit, stay in stays:
-        left = stay.cpus
-        owners = [part for part in intent.parts if part.slice and unit.name in ("", part.name)]
+        left = stay.cpus & ~cut
+        owners = [p for p in intent.parts if p.slice and p.name not in known and unit.name in ("", p.name)]
         if not unit.name and len(stays) > 1:
             continue  # the shared rest of scope container
         for part in sorted(owners, key=lambda part: (part.slice % width != 0, -part.slice)):

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from shared.cpuset import EMPTY, MAX_CPU, CpuSet
 from shared.documents import objects, read_documents
@@ -41,15 +41,34 @@ _UNKNOWN = "unknown"
 # --- a machine to an object -------------------------------------------------------------------------------------------
 
 
-def to_object(machine: Machine, attributes: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The object that publishes an idle machine. Further attributes (``topologyManagerPolicy``) are added as given."""
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What of one resource of a NUMA node pods may have; millicores of ``cpu``, whole units of anything else."""
+
+    allocatable: int
+    """In all."""
+    available: int
+    """Now."""
+
+
+Rooms: TypeAlias = Mapping[int, Mapping[str, Room]]
+"""By NUMA node and resource."""
+
+
+def to_object(
+    machine: Machine, attributes: Mapping[str, str] | None = None, rooms: Rooms | None = None
+) -> dict[str, Any]:
+    """The object that publishes a machine. Further attributes (``topologyManagerPolicy``) are added as given.
+
+    What ``rooms`` does not name is published as on an idle machine.
+    """
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
         "metadata": {"name": machine.name},
         "topologyPolicies": [],
         "attributes": _pairs({**(attributes or {}), **_machine_attributes(machine)}),
-        "zones": [_zone(machine, node) for node in machine.numa_nodes],
+        "zones": [_zone(machine, node, (rooms or {}).get(node.id, {})) for node in machine.numa_nodes],
     }
 
 
@@ -73,7 +92,7 @@ def _machine_attributes(machine: Machine) -> dict[str, str]:
     return {PREFIX + name: value for name, value in attributes.items()}
 
 
-def _zone(machine: Machine, node: NumaNode) -> dict[str, Any]:
+def _zone(machine: Machine, node: NumaNode, rooms: Mapping[str, Room]) -> dict[str, Any]:
     attributes = {
         "cpus": str(node.cpus),
         "memory": _UNKNOWN if node.memory is None else str(node.memory),
@@ -86,24 +105,38 @@ def _zone(machine: Machine, node: NumaNode) -> dict[str, Any]:
         "costs": [
             {"name": f"node-{other.id}", "value": machine.distance(node.id, other.id)} for other in machine.numa_nodes
         ],
-        "resources": list(_resources(machine, node)),
+        "resources": [
+            _resource(name, capacity, allocatable, rooms.get(name))
+            for name, capacity, allocatable in _resources(machine, node)
+        ],
     }
 
 
-def _resources(machine: Machine, node: NumaNode) -> Iterator[dict[str, str]]:
-    for_pods = len(node.cpus - machine.reserved)
-    yield _resource("cpu", str(len(node.cpus)), str(for_pods))
-    if node.pages is not None:
-        pages = 0 if node.kind is MemoryKind.GPU else node.pages
-        yield _resource("memory", str(node.memory), str(pages))
+def _resources(machine: Machine, node: NumaNode) -> Iterator[tuple[str, int, int]]:
+    """Name, capacity and what pods may have of it, in millicores or whole units."""
+    yield "cpu", 1000 * len(node.cpus), 1000 * len(node.cpus - machine.reserved)
+    if node.memory is not None and node.pages is not None:
+        yield "memory", node.memory, 0 if node.kind is MemoryKind.GPU else node.pages
     for size, count in node.hugepages.items():
-        yield _resource(_HUGEPAGES + text("memory", size), str(size * count), str(size * count))
+        yield hugepages(size), size * count, size * count
     for name, pieces in node.devices.items():
-        yield _resource(name, str(pieces), str(pieces))
+        yield name, pieces, pieces
 
 
-def _resource(name: str, capacity: str, allocatable: str) -> dict[str, str]:
-    return {"name": name, "capacity": capacity, "allocatable": allocatable, "available": allocatable}
+def hugepages(size: int) -> str:
+    """The resource of huge pages of so many bytes each: ``hugepages-2Mi``."""
+    return _HUGEPAGES + text("memory", size)
+
+
+def _resource(name: str, capacity: int, allocatable: int, room: Room | None) -> dict[str, str]:
+    room = room or Room(allocatable, allocatable)
+    amounts = {"capacity": capacity, "allocatable": room.allocatable, "available": room.available}
+    return {"name": name, **{field: _written(name, amount) for field, amount in amounts.items()}}
+
+
+def _written(name: str, amount: int) -> str:
+    """CPUs as a quantity; all others as plain numbers, in which a reader compares bytes without arithmetic."""
+    return text("cpu", amount) if name == "cpu" else str(amount)
 
 
 # --- an object to a machine -------------------------------------------------------------------------------------------

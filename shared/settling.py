@@ -9,7 +9,7 @@ from shared import cores
 from shared.ledger import Ledger, Site
 from shared.misfit import refuse
 from shared.placement import Account, Misfit
-from shared.rooms import Room
+from shared.rooms import Room, room_of
 from shared.units import Unit
 
 
@@ -39,6 +39,15 @@ def settle(ledger: Ledger, unit: Unit, rooms: Sequence[Room], free: int) -> Stay
     if need > 0 or (unit.cpus and not ledger.free & ~cpus):
         return refuse(ledger, unit, rooms, together=len(rooms) > 1)
     return Stay(tuple(room.site for room in rooms), cpus, _accounts(ledger, unit, order, taken))
+
+
+def stand(ledger: Ledger, unit: Unit, cpus: int) -> Stay | None:
+    """Where a unit is that has its CPUs (a bit mask) already; None where some of them are not for pods."""
+    rooms = [room for site in ledger.layout.with_cpus if (room := room_of(ledger, site, unit, cpus))]
+    taken = {room.site.place: room.free for room in rooms}
+    if not rooms or sum(taken.values()) != cpus:
+        return None
+    return Stay(tuple(room.site for room in rooms), cpus, _accounts(ledger, unit, rooms, taken))
 
 
 def _accounts(ledger: Ledger, unit: Unit, rooms: Sequence[Room], taken: Mapping[int, int]) -> tuple[Account, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.allocator import offer
+from shared.allocator import keep, offer
 from shared.cpuset import EMPTY, CpuSet
 from shared.intent import Intent, make
 from shared.ledger import Ledger
@@ -406,3 +406,28 @@ def test_the_last_core_is_never_wider_than_what_may_be_taken() -> None:
     found = seat(ledger, app(3))
     assert isinstance(found, Misfit)
     assert found.message != "asks 3 CPUs; NUMA node 0, the roomiest, has 3 CPUs free"
+
+
+# A pod that has its CPUs already.
+
+
+def test_a_kept_place_is_the_one_that_was_offered() -> None:
+    ledger = Ledger.of(SMT)
+    for given in (app(4), app(5), pod(even("a", "2"), even("b", "1"), asking("proxy", "500m"))):
+        offered = place(ledger, given)
+        assert keep(ledger, "web", offered.intent, offered.bubble, offered.slices) == offered
+
+
+def test_a_kept_place_cuts_the_slices_that_nobody_knows_out_of_the_rest() -> None:
+    wanted = intent(pod(even("a", "2"), even("b", "1"), asking("proxy", "500m")))
+    kept = keep(Ledger.of(TWO), "web", wanted, CpuSet.parse("4-7"), {"b": CpuSet.parse("4")})
+    assert kept is not None
+    assert {name: str(cpus) for name, cpus in kept.slices.items()} == {"a": "5-6", "b": "4"}
+    assert (str(kept.pool), kept.numa_nodes, kept.memory_nodes) == ("7", (1,), (1,))
+    assert sum(account.memory for account in kept.accounts) == wanted.memory
+
+
+@pytest.mark.parametrize("cpus", ["", "0-1", "6-9"])
+def test_cpus_that_are_not_for_pods_are_no_place(cpus: str) -> None:
+    ledger = Ledger.of(TWO, CpuSet.parse("0"))
+    assert keep(ledger, "web", intent(app(2)), CpuSet.parse(cpus), {}) is None

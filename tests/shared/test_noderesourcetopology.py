@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from shared import catalogue
 from shared.cpuset import CpuSet
 from shared.errors import InputError
-from shared.noderesourcetopology import PREFIX, from_object, read_file, to_object
+from shared.noderesourcetopology import PREFIX, Room, from_object, read_file, to_object
 from shared.sysfs import read_machine
 from shared.topology import Machine, MemoryKind
 from tests.support.data import MACHINES_WITH_ORACLE, unpack_dump
@@ -102,6 +102,18 @@ def test_an_object_reads_as_the_field_does() -> None:
         "cpu": "28", "memory": str((64 - 18) << 30), "hugepages-2Mi": str(2 << 30), "hugepages-1Gi": str(16 << 30),
         "amd.com/gpu": "0", "nvidia.com/gpu": "0",
     }  # fmt: skip
+
+
+def test_what_is_left_is_published_and_the_machine_comes_back_all_the_same() -> None:
+    machine = catalogue.machine("dgx-h100")
+    rooms = {1: {"cpu": Room(112_000, 7_500), "memory": Room(1 << 30, 0), "nvidia.com/gpu": Room(4, 1)}}
+    obj = to_object(machine, rooms=rooms)
+    idle, busy = ({each["name"]: each for each in zone["resources"]} for zone in obj["zones"])
+    assert busy["cpu"] == {"name": "cpu", "capacity": "112", "allocatable": "112", "available": "7500m"}
+    assert (busy["memory"]["allocatable"], busy["memory"]["available"]) == (str(1 << 30), "0")
+    assert (busy["nvidia.com/gpu"]["allocatable"], busy["nvidia.com/gpu"]["available"]) == ("4", "1")
+    assert idle["cpu"]["available"] == "112"
+    assert from_object(json.loads(json.dumps(obj))) == machine
 
 
 # --- published by others ----------------------------------------------------------------------------------------------
