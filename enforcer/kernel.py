@@ -23,6 +23,16 @@ class Level(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Support:
+    """What the node's kernel can do for us."""
+
+    partitions: bool
+    """Whether a pod's cgroup can become a cpuset partition: the kernel has ``cpuset.cpus.exclusive`` (Linux 6.7)."""
+    why_not: str = ""
+    """One sentence where it cannot."""
+
+
+@dataclass(frozen=True, slots=True)
 class Enclosure:
     """How a pod's cgroup came out after it was to become a partition."""
 
@@ -30,6 +40,8 @@ class Enclosure:
     """What is in force."""
     why_not: str = ""
     """Where that is less than was asked: the kernel's reason, in one sentence; empty otherwise."""
+    gone: bool = False
+    """Whether there is no such cgroup."""
 
 
 @dataclass(frozen=True, slots=True)

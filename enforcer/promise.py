@@ -1,7 +1,7 @@
 """What the ledger promises to pods and containers: the values that the kernel's files are held against.
 
-:mod:`enforcer.targets` makes them from the state, :mod:`enforcer.verify` compares, :mod:`enforcer.report` writes them down
-for ``armistice proof``.
+:mod:`enforcer.targets` makes them from the state, :mod:`enforcer.verify` compares, :mod:`enforcer.report` writes them
+down for ``armistice proof``.
 """
 
 from __future__ import annotations
