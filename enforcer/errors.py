@@ -23,3 +23,8 @@ class KernelError(ArmisticeError):
 
 class ClusterError(ArmisticeError):
     """The API server could not be asked, or said no. Never the reason that a container does not start."""
+
+    def __init__(self, text: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
+        """Of HTTP; 0 where there was no answer."""
