@@ -44,6 +44,7 @@ SHARED_ORDER = (
     "kep753",
     "defaulting",
     "policy",
+    "ed25519",
     "demand",
     "intent",
     "seal",
@@ -79,15 +80,16 @@ CORE_NEVER = (
 
 OUTSIDE = {
     "aiohttp": ("webhook.app",),
-    "click": ("webhook.command.*",),
-    "cryptography": ("shared.seal", "webhook.certs", "webhook.keys"),
+    "click": ("enforcer.__main__", "enforcer.command", "enforcer.settings", "webhook.command.*"),
+    "cryptography": ("shared.ed25519", "shared.seal", "webhook.certs", "webhook.keys"),
+    "google": ("enforcer.nri.*",),
     "jsonpatch": ("webhook.command.demo",),
     "kubernetes": ("webhook.cluster",),
     "msgspec": ("webhook.review",),
     "prometheus_client": ("webhook.metrics",),
     "rich": ("webhook.command.*",),
     "urllib3": ("webhook.cluster",),
-    "yaml": ("shared.documents", "webhook.cluster", "webhook.command.*"),
+    "yaml": ("enforcer.command", "shared.documents", "webhook.cluster", "webhook.command.*"),
 }
 """Packages from elsewhere, by the name one imports, and the modules that may import them; ``*`` is anything."""
 

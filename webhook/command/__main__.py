@@ -25,6 +25,8 @@ COMMANDS = {
     "machines": "webhook.command.machines:machines",
     "topology": "webhook.command.topology:topology",
     "webhook": "webhook.command.webhook:webhook",
+    "enforcer": "enforcer.__main__:enforcer",
+    "proof": "enforcer.command:proof",
 }
 """Name to module and attribute, in the order of ``armistice --help``."""
 
