@@ -11,7 +11,7 @@ import click
 from e2e.lab import armistice, kind, local, netns, rootfs, terminal, tools
 from e2e.lab.cache import cache_folder
 from e2e.lab.errors import LabError
-from e2e.lab.kubelet import KubeletVariant
+from e2e.lab.kubelet import Containerd, KubeletVariant
 from e2e.lab.progress import Progress
 from e2e.lab.state import Run
 
@@ -52,7 +52,8 @@ def prepare() -> None:
     netns.require()
     tools.build_all(tuple(tools.TOOLS), progress)
     rootfs.emulator(progress)
-    rootfs.root_image(progress)
+    for suite in sorted({containerd.suite for containerd in Containerd}):
+        rootfs.root_image(progress, suite)
     for component in armistice.COMPONENTS:
         armistice.image(component, progress)
     progress.say(f"everything is in {cache_folder()}")

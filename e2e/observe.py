@@ -27,6 +27,13 @@ done | sed 's/^/P /'
 """Prints lines of a letter, a path, a zero byte and a line of that file; what ends meanwhile is left out."""
 
 
+GLANCE = r"""
+cd /sys/fs/cgroup
+find ./kubepods.slice -name cpuset.cpus.effective -exec grep -sHZ '' {} + | sed 's/^/G /'
+"""
+"""Only where the pods' containers may run: a tenth of what COLLECT costs the node."""
+
+
 def numbers(text: str) -> frozenset[int]:
     """A kernel list such as `0-3,8`. Written apart from the code under test, so that both cannot be wrong alike."""
     spans = [part.partition("-") for part in text.strip().split(",") if part]
@@ -253,8 +260,13 @@ def look(node: Shell) -> Sight:
     return parse(node.sh(COLLECT, seconds=120))
 
 
+def glance(node: Shell) -> Sight:
+    """The pods' cgroups and their CPUs, and nothing else: for who looks again and again at a busy node."""
+    return parse(node.sh(GLANCE))
+
+
 def container_ids(cluster: Kubectl, pod: str, namespace: str = "default") -> Mapping[str, str]:
-    """The ids of a pod's started containers by name: the one thing that is taken from the API server."""
+    """The ids of a pod's running containers by name: the one thing that is taken from the API server."""
     status = json.loads(cluster.kubectl("get", "pod", pod, "-n", namespace, "-o", "json"))["status"]
     every = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-    return {one["name"]: one["containerID"].rpartition("/")[2] for one in every if one.get("containerID")}
+    return {one["name"]: one["containerID"].rpartition("/")[2] for one in every if "running" in one.get("state", {})}

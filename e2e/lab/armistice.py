@@ -22,7 +22,7 @@ from e2e.lab.tools import tied
 
 ROOT = Path(__file__).resolve().parents[2]
 
-COMPONENTS = ("webhook",)
+COMPONENTS = ("webhook", "enforcer")
 """Folders with a Containerfile."""
 
 BASES = {

@@ -108,6 +108,8 @@ _BASE: dict[str, object] = {
     "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
     "imageGCHighThresholdPercent": 100,
     "cpuManagerPolicy": "none",
+    # A scenario that kills the same container dozens of times would wait 5 minutes for each start otherwise.
+    "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
 }
 
 _PEER: dict[str, object] = {

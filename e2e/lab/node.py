@@ -11,7 +11,8 @@ import hashlib
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -29,6 +30,9 @@ BOOT_TRIES = 3
 
 SHELL_WITHIN = 120.0
 """Seconds until the guest's shell answers; measured 7 on two idle cores, 16 on busy ones."""
+
+REBOOTED_WITHIN = 180.0
+"""Seconds from a guest's shell to its kubelet's word to the API server; measured 10 to 20."""
 
 
 class Accelerator(Enum):
@@ -161,17 +165,21 @@ class Node:
     def boot(self) -> None:
         """From nothing to a guest whose shell answers."""
         image, machine = self.prepare(), self.machine()
-        why = ""
         with self.plane.run.progress.phase(f"node {self.name} ({self.shape.name}) booted"):
-            for attempt in range(1, BOOT_TRIES + 1):
-                make_overlay(emulator(self.plane.run.progress), image, machine.disk)
-                try:
-                    self.start(machine)
-                    return
-                except LabError as error:
-                    why = str(error)
-                    self.plane.run.say(f"node {self.name} did not boot, try {attempt} of {BOOT_TRIES}: {error}")
-                    self.plane.run.end(self.daemon)
+            self._start_again(machine, lambda: make_overlay(emulator(self.plane.run.progress), image, machine.disk))
+
+    def _start_again(self, machine: Machine, ready: Callable[[], None]) -> None:
+        """Start the machine until it starts, after ``ready`` each time."""
+        why = ""
+        for attempt in range(1, BOOT_TRIES + 1):
+            ready()
+            try:
+                self.start(machine)
+                return
+            except LabError as error:
+                why = str(error)
+                self.plane.run.say(f"node {self.name} did not boot, try {attempt} of {BOOT_TRIES}: {error}")
+                self.plane.run.end(self.daemon)
         raise LabError(f"node {self.name} did not boot in {BOOT_TRIES} tries ({why}); see {self.log}")
 
     def prepare(self) -> RootImage:
@@ -256,6 +264,28 @@ class Node:
     def stop(self) -> None:
         """End the machine at once; returns when QEMU is gone and its ports are free."""
         self.plane.run.end(self.daemon)
+
+    def reboot(self) -> None:
+        """A hard reset after what was written has reached the disk: no service of the guest is asked. Waits for Ready.
+
+        The machine ends instead of resetting itself (`-no-reboot`), and is started again from the same disks.
+        """
+        before = self._boot_id()
+        with suppress(LabError):  # it does not answer any more
+            self.agent("sync; echo u >/proc/sysrq-trigger; sleep 1; echo b >/proc/sysrq-trigger", seconds=10, grace=1)
+        with self.plane.run.progress.phase(f"node {self.name} rebooted"):
+            self._start_again(self.machine(), self.stop)
+            end = time.monotonic() + REBOOTED_WITHIN
+            while self._boot_id() == before:
+                if time.monotonic() > end:
+                    raise LabError(f"the kubelet of node {self.name} did not come back within {REBOOTED_WITHIN:.0f} s")
+                time.sleep(0.5)
+        self.wait_ready()
+
+    def _boot_id(self) -> str:
+        """Of the boot that its kubelet has told the API server about."""
+        path = "jsonpath={.status.nodeInfo.bootID}"
+        return self.plane.kubectl("get", "node", self.name, "-o", path)
 
     def add_address(self) -> None:
         """The node's address on the namespace's loopback, so that the API server reaches the forwarded port there.

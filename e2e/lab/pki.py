@@ -63,6 +63,7 @@ class Authority:
             _builder(_name(common_name, organizations), self._certificate.subject, key)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .add_extension(_signed_by(self._certificate), critical=False)
         )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -79,6 +80,12 @@ def key_pair(folder: Path, name: str) -> tuple[Path, Path]:
     return private, public
 
 
+def _signed_by(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Which key signed. Python from 3.13 on accepts no certificate without it (RFC 5280, 4.2.1.1)."""
+    own = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+
+
 def _root(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     name = _name("armistice-lab", ())
     usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
@@ -86,6 +93,7 @@ def _root(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
         _builder(name, name, key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
 

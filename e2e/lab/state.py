@@ -127,6 +127,8 @@ class Run:
                 break
             _signal(pid, number)
             self._wait_gone(name, patience)
+        if name in self._children:
+            self._children[name].poll()  # one that ended by itself, and was not asked since
         (self.folder / "pids" / name).unlink(missing_ok=True)
 
     def release(self) -> None:

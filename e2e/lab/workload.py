@@ -14,6 +14,12 @@ HOLD = f"x=$(head -c {OWN_MEMORY} /dev/zero | tr '\\0' x); echo holding; while :
 """Fills memory and stays. The loop keeps the shell, and so its memory: it would exec a last plain command."""
 
 
+def holding(mebibytes: int) -> str:
+    """A script that fills so much anonymous memory and stays: dd holds one block, which nobody takes off its hands."""
+    reader = "{ head -c 1 >/dev/null; echo holding; sleep 2147483647; }"
+    return f"dd if=/dev/zero bs={mebibytes}M count=1 2>/dev/null | {reader}"
+
+
 def container(name: str, script: str, limits: Mapping[str, str] | None = None, **more: Any) -> dict[str, Any]:
     """A container that runs a shell script; with limits it requests the same."""
     sized = {"resources": {"requests": dict(limits), "limits": dict(limits)}} if limits else {}
@@ -21,9 +27,9 @@ def container(name: str, script: str, limits: Mapping[str, str] | None = None, *
     return {"name": name, **image, "command": ["sh", "-c", script], **sized, **more}
 
 
-def sidecar(name: str, script: str, limits: Mapping[str, str] | None = None) -> dict[str, Any]:
+def sidecar(name: str, script: str, limits: Mapping[str, str] | None = None, **more: Any) -> dict[str, Any]:
     """A native sidecar: an init container that is restarted always (KEP-753)."""
-    return container(name, script, limits, restartPolicy="Always")
+    return container(name, script, limits, restartPolicy="Always", **more)
 
 
 def pod(name: str, *containers: dict[str, Any], **spec: Any) -> dict[str, Any]:

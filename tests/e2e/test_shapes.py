@@ -118,7 +118,7 @@ def test_a_catalogue_with_a_mistake_is_refused_in_one_sentence(text: str, said: 
 def test_a_shape_that_is_not_there_is_answered_with_those_that_are() -> None:
     with pytest.raises(LabError) as refused:
         named("9x9")
-    assert str(refused.value).startswith('the lab has no shape "9x9"; it has 2x4, 4x4, ')
+    assert str(refused.value).startswith('the lab has no shape "9x9"; it has 2x4, 2x8, 4x4, ')
 
 
 def test_a_booting_machine_is_emulated_in_software_with_a_network_and_consoles_of_its_own() -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from e2e.lab.controlplane import ControlPlane
-from e2e.lab.kubelet import KubeletVariant
+from e2e.lab.kubelet import Containerd, KubeletVariant
 from e2e.lab.namespace import Namespace
 from e2e.lab.node import Node
 from e2e.lab.shapes import Shape, named
@@ -53,10 +54,16 @@ class Cluster:
 
 @contextmanager
 def ready_node(
-    plane: ControlPlane, shape: Shape, variant: KubeletVariant = KubeletVariant.NONE, number: int = 1
+    plane: ControlPlane,
+    shape: Shape,
+    variant: KubeletVariant = KubeletVariant.NONE,
+    number: int = 1,
+    containerd: Containerd = Containerd.DEBIAN,
+    images: Sequence[Path] = (),
 ) -> Iterator[Node]:
     """A Ready node; afterwards gone, from the cluster too, so that another of its number may take its place."""
-    node = Node(plane, shape, f"node-{shape.name}", variant, number)
+    name = f"node-{shape.name}-containerd-{containerd.value}"
+    node = Node(plane, shape, name, variant, number, containerd=containerd, extra_images=images)
     try:
         node.boot()
         node.wait_ready()

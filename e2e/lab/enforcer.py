@@ -1,0 +1,334 @@
+"""The enforcer on a node, as an admin would install it by hand: a namespace, its rights, a key, a DaemonSet.
+
+1. ``objects`` says all of it as manifests: values in, values out.
+2. ``Enforcer`` applies them, waits, ends the process the hard way, takes it away and brings it back.
+3. Its image is already on the node: it comes with the node's settings, and is never pulled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from e2e.lab.armistice import ROOT, image_name
+from e2e.lab.controlplane import ControlPlane
+from e2e.lab.errors import LabError
+from e2e.lab.node import Node
+from e2e.lab.webhook import SigningKey
+
+NAMESPACE = "armistice-system"
+NAME = "armistice-enforcer"
+CONTAINER = "enforcer"
+
+LABELS = {"app.kubernetes.io/name": "armistice", "app.kubernetes.io/component": "enforcer"}
+"""How ``kubectl armistice proof`` finds the enforcer of a node."""
+
+PORT = 9465
+"""Metrics and health."""
+
+KEYS = "/etc/armistice/keys"
+"""Folder of the public keys in the container."""
+
+DAEMON = ("enforcer", "--keys", KEYS)
+"""What the image's program is told, to be the daemon."""
+
+PROCESS = "python -m enforcer enforcer"
+"""In the daemon's command line on the node, and in no other's: ``proof`` is a process of the same program."""
+
+CAPABILITIES: Mapping[str, str] = {
+    "SYS_ADMIN": "the kernel makes a partition below another cgroup's CPUs for nobody else (remote partitions)",
+    "SYS_PTRACE": "proof reads which pages containers of other users hold, and on which NUMA node (numa_maps)",
+}
+"""What the container may do beside reading and writing root's own files, and why."""
+
+CRD = ROOT / "charts/armistice/crds/noderesourcetopologies.yaml"
+"""What the topologies of nodes are published as; other installations bring the same definition."""
+
+TOPOLOGIES = "noderesourcetopologies.topology.node.k8s.io"
+
+AWAY = {"armistice.lab/nowhere": "true"}
+"""A label that no node has."""
+
+READY_WITHIN = 240.0
+"""Seconds until a new pod of it is ready; measured in e2e/README.md."""
+
+Manifest = dict[str, Any]
+
+
+# What is applied.
+
+
+def objects(node: str, public_key: str) -> list[Manifest]:
+    """Everything but the CRD, in the order in which it is applied."""
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _own(NAME)},
+        {**_RBAC, "kind": "ClusterRole", "metadata": {"name": NAME}, "rules": RULES},
+        {**_RBAC, "kind": "ClusterRoleBinding", "metadata": {"name": NAME}, **_BINDING},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _own(NAME), "data": {"intent.pub": public_key}},
+        daemon_set(node),
+    ]
+
+
+def _own(name: str) -> Manifest:
+    return {"name": name, "namespace": NAMESPACE, "labels": LABELS}
+
+
+RULES: list[Manifest] = [
+    {"apiGroups": [""], "resources": ["namespaces", "nodes"], "verbs": ["get"]},
+    {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+    {
+        "apiGroups": ["topology.node.k8s.io"],
+        "resources": ["noderesourcetopologies"],
+        "verbs": ["get", "create", "update", "patch"],
+    },
+]
+"""Whether a namespace enforces; what pods are told; what the node publishes. It asks the API server nothing else."""
+
+_RBAC = {"apiVersion": "rbac.authorization.k8s.io/v1"}
+_BINDING = {
+    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": NAME},
+    "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}],
+}
+
+
+def daemon_set(node: str) -> Manifest:
+    """The DaemonSet, for one node. Two plugins of one name conflict, so that the old pod goes before the new comes."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": _own(NAME),
+        "spec": {
+            "selector": {"matchLabels": LABELS},
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}},
+            "template": {"metadata": {"labels": LABELS}, "spec": _pod_spec(node)},
+        },
+    }
+
+
+def _pod_spec(node: str) -> Manifest:
+    return {
+        "serviceAccountName": NAME,
+        "priorityClassName": "system-node-critical",
+        "nodeSelector": {"kubernetes.io/hostname": node},
+        "tolerations": [{"operator": "Exists"}],
+        "hostPID": True,  # proof names every thread of the node that may run on a pod's CPUs
+        "terminationGracePeriodSeconds": 5,
+        "containers": [_container()],
+        "volumes": [{"name": name, **source} for name, (source, _) in VOLUMES.items()],
+    }
+
+
+def _container() -> Manifest:
+    return {
+        "name": CONTAINER,
+        "image": image_name("enforcer"),
+        "imagePullPolicy": "Never",
+        "args": list(DAEMON),
+        "env": [{"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+        "ports": [{"name": "metrics", "containerPort": PORT}],
+        "resources": {"requests": {"cpu": "50m", "memory": "48Mi"}, "limits": {"memory": "128Mi"}},
+        "volumeMounts": [{"name": name, **mount} for name, (_, mount) in VOLUMES.items()],
+        "securityContext": {
+            "privileged": False,
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"], "add": list(CAPABILITIES)},
+            # The profile that runtimes give by default forbids to read other containers' numa_maps.
+            "appArmorProfile": {"type": "Unconfined"},
+        },
+        **_PROBES,
+    }
+
+
+def _host(path: str, kind: str = "Directory") -> Manifest:
+    return {"hostPath": {"path": path, "type": kind}}
+
+
+VOLUMES: Mapping[str, tuple[Manifest, Manifest]] = {
+    "cgroups": (_host("/sys/fs/cgroup"), {"mountPath": "/sys/fs/cgroup"}),
+    # The folder and not the socket, which the runtime makes anew at each of its starts.
+    "nri": (_host("/var/run/nri", "DirectoryOrCreate"), {"mountPath": "/var/run/nri"}),
+    "state": (_host("/run/armistice", "DirectoryOrCreate"), {"mountPath": "/run/armistice"}),
+    "kubelet": (_host("/var/lib/kubelet"), {"mountPath": "/var/lib/kubelet", "readOnly": True}),
+    "keys": ({"configMap": {"name": NAME}}, {"mountPath": KEYS, "readOnly": True}),
+}
+"""Volume and mount by name. sysfs needs none: every container sees the node's own, to read."""
+
+
+def _asks(path: str, **patience: int) -> Manifest:
+    return {"httpGet": {"path": path, "port": "metrics"}, "timeoutSeconds": 5, **patience}
+
+
+_PROBES: Manifest = {
+    # Generous: an emulated CPU takes seconds for what takes a tenth of one elsewhere.
+    "startupProbe": _asks("/healthz", periodSeconds=1, failureThreshold=120),
+    "livenessProbe": _asks("/healthz", periodSeconds=10, failureThreshold=6),
+    "readinessProbe": _asks("/readyz", periodSeconds=2, failureThreshold=1),
+}
+
+
+# What is done with it.
+
+
+@dataclass(frozen=True, slots=True)
+class Enforcer:
+    """The enforcer of one node."""
+
+    plane: ControlPlane
+    node: Node
+
+    @classmethod
+    def install(cls, plane: ControlPlane, node: Node, key: SigningKey) -> Enforcer:
+        """Apply everything; it then starts by itself. Only one node of a control plane has it at a time."""
+        if CRD.exists():
+            plane.kubectl("apply", "-f", str(CRD))
+            plane.kubectl("wait", "--for=condition=Established", f"crd/{TOPOLOGIES}", "--timeout=30s")
+        every = {"apiVersion": "v1", "kind": "List", "items": objects(node.name, key.public.read_text())}
+        plane.kubectl("apply", "-f", "-", input=json.dumps(every))
+        return cls(plane, node)
+
+    def remove(self) -> None:
+        """Take it away from the cluster, with what it published; whatever became of the node."""
+        self._kubectl("delete", "daemonset", NAME, "--ignore-not-found", "--cascade=foreground", "--wait=false")
+        self._kubectl("delete", "pods", "-l", _selector(), "--force", "--grace-period=0", "--ignore-not-found")
+        self.plane.kubectl_raw("delete", TOPOLOGIES, self.node.name, "--ignore-not-found")
+
+    def wait_ready(self, seconds: float = READY_WITHIN) -> None:
+        """Wait until its pod is ready: the runtime has told it everything. Raises LabError with what it said last."""
+        end = time.monotonic() + seconds
+        while not self._ready():
+            if time.monotonic() > end:
+                raise LabError(f"the enforcer was not ready within {seconds:.0f} s; {self._last_words()}")
+            time.sleep(0.5)
+
+    def _ready(self) -> bool:
+        return any(
+            condition["type"] == "Ready" and condition["status"] == "True"
+            for pod in self.pods()
+            if "deletionTimestamp" not in pod["metadata"]
+            for condition in pod["status"].get("conditions", [])
+        )
+
+    def _last_words(self) -> str:
+        """Its log's end, or where it has none, what its pod waits for."""
+        lines = [line for previous in (False, True) for line in self.log(previous, lines=5).strip().splitlines()]
+        waiting = [
+            status["state"]["waiting"]
+            for pod in self.pods()
+            for status in pod["status"].get("containerStatuses", [])
+            if "waiting" in status["state"]
+        ]
+        return f"its log ends with: {' / '.join(lines) or 'nothing'}; its container waits for: {waiting or 'nothing'}"
+
+    def pods(self) -> list[Manifest]:
+        """Its pods as they are stored: one, or none."""
+        return list(json.loads(self._kubectl("get", "pods", "-l", _selector(), "-o", "json"))["items"])
+
+    def pid(self) -> int | None:
+        """Of its process on the node; None while there is none."""
+        found = self.node.agent(f"pgrep -o -f '{PROCESS}'").stdout.split()
+        return int(found[0]) if found else None
+
+    def kill(self) -> None:
+        """kill -9, as the kernel does when memory is short. The kubelet starts it again."""
+        self.node.sh(f"kill -9 {self._alive()}")
+
+    def freeze(self) -> None:
+        """Stop its process where it is, as a node does that swaps: it is there, and does nothing."""
+        self.node.sh(f"kill -STOP {self._alive()}")
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.node.sh(f"kill -CONT {self._alive()}")
+
+    def _alive(self) -> int:
+        pid = self.pid()
+        if pid is None:
+            raise LabError(f"no process of the enforcer runs on node {self.node.name}; {self._last_words()}")
+        return pid
+
+    def memory(self) -> int:
+        """Resident bytes of its process."""
+        return int(self.node.sh(f"grep VmRSS /proc/{self._alive()}/status").split()[1]) * 1024
+
+    def absent(self, seconds: float = 60) -> None:
+        """No node is left for it; returns when its process has gone."""
+        self._select({**AWAY, "kubernetes.io/hostname": self.node.name})
+        end = time.monotonic() + seconds
+        while self.pods() or self.pid() is not None:
+            if time.monotonic() > end:
+                raise LabError(f"the enforcer did not leave node {self.node.name} within {seconds:.0f} s")
+            time.sleep(0.5)
+
+    def present(self) -> None:
+        """Its node is there again; returns when it is ready."""
+        self._select({**dict.fromkeys(AWAY), "kubernetes.io/hostname": self.node.name})
+        self.wait_ready()
+
+    def _select(self, labels: Mapping[str, str | None]) -> None:
+        patch = {"spec": {"template": {"spec": {"nodeSelector": labels}}}}
+        self._kubectl("patch", "daemonset", NAME, "--type=merge", "-p", json.dumps(patch))
+
+    def proof(self, pod: str, namespace: str) -> tuple[int, Manifest]:
+        """``proof`` of a pod, run beside the daemon: its exit code, and what it prints as JSON."""
+        words = ("python", "-m", "enforcer", "proof", pod, "-n", namespace, "-o", "json")
+        done = self.plane.kubectl_raw("exec", "-n", NAMESPACE, self._pod(), "-c", CONTAINER, "--", *words)
+        if not done.stdout.strip():
+            raise LabError(f"proof of pod {namespace}/{pod} printed nothing: {done.stderr.strip()}")
+        return done.returncode, json.loads(done.stdout)
+
+    def proof_from_afar(self, pod: str, namespace: str) -> tuple[int, str]:
+        """``kubectl armistice proof`` of a person who has a kubeconfig and no node: exit code and table."""
+        words = ["proof", pod, "-n", namespace, "--remote"]
+        command = [sys.executable, "-m", "webhook.command", *words]
+        path = f"{self.plane.kubectl_path.parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            self.plane.inside(command),
+            env={**os.environ, "PATH": path, "KUBECONFIG": str(self.plane.kubeconfig)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def _pod(self) -> str:
+        names = [pod["metadata"]["name"] for pod in self.pods() if "deletionTimestamp" not in pod["metadata"]]
+        if not names:
+            raise LabError(f"node {self.node.name} has no pod of the enforcer; {self._last_words()}")
+        return str(names[0])
+
+    def log(self, previous: bool = False, lines: int = -1) -> str:
+        """What it said, or its last lines; with ``previous``, what the process before this one said."""
+        flags = (f"--tail={lines}", *(("--previous",) if previous else ()))
+        words = ("logs", "-n", NAMESPACE, "-l", _selector(), "-c", CONTAINER, *flags)
+        return self.plane.kubectl_raw(*words).stdout
+
+    def topology(self) -> Manifest | None:
+        """What the node has published; None while there is nothing."""
+        done = self.plane.kubectl_raw("get", TOPOLOGIES, self.node.name, "-o", "json")
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def write_topology(self, path: Path, seconds: float = 60) -> Path:
+        """Write that down for the webhook's ``--nodes``, as soon as it is there."""
+        end = time.monotonic() + seconds
+        while (found := self.topology()) is None:
+            if time.monotonic() > end:
+                raise LabError(f"node {self.node.name} published no topology in {seconds:.0f} s; {self._last_words()}")
+            time.sleep(0.5)
+        path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [found]}), encoding="utf-8")
+        return path
+
+    def _kubectl(self, *words: str) -> str:
+        return self.plane.kubectl(*words, "-n", NAMESPACE)
+
+
+def _selector() -> str:
+    return ",".join(f"{key}={value}" for key, value in LABELS.items())
