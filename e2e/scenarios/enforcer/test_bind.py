@@ -73,6 +73,8 @@ def test_two_pods_never_overlap_and_a_third_makes_no_storm_and_starts_by_itself_
 
     armed.plane.kubectl("delete", "pod", "first", "-n", enforced.name)
     enforced.wait("--for=condition=Available", "deployment/third", seconds=TRIED_AGAIN_WITHIN)
+    for name in ("side", "app"):
+        armed.cluster.holds(enforced, made[0]["metadata"]["name"], name)
     third = assert_bubble_bound(armed, enforced, made[0]["metadata"]["name"], 4)
     assert_disjoint({"second": bubbles["second"], "third": third})
 

@@ -36,10 +36,11 @@ class Cluster:
         assert done.returncode == 0, done.stderr
         namespace.wait("--for=condition=Ready", f"pod/{name}", seconds=seconds)
         for one in [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]:
-            self._holds(namespace, name, one["name"], seconds)
+            self.holds(namespace, name, one["name"], seconds)
         return name
 
-    def _holds(self, namespace: Namespace, pod: str, container: str, seconds: int) -> None:
+    def holds(self, namespace: Namespace, pod: str, container: str, seconds: int = 120) -> None:
+        """Wait until a container has filled its memory: where its pages are shows nothing before."""
         end = time.monotonic() + seconds
         while "holding" not in self.plane.kubectl("logs", pod, "-c", container, "-n", namespace.name):
             assert time.monotonic() < end, f"container {container} of pod {pod} did not fill its memory in {seconds} s"
