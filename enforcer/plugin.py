@@ -69,7 +69,7 @@ class Inspected:
     uid: str
     reading: PodReading | None
     """Of its cgroup; None where that is gone."""
-    mended: Sequence[tuple[Drift, bool]] = ()
+    mended: Sequence[tuple[Drift, bool]]
     """What of its containers differed, and whether it is right again."""
 
 
@@ -94,7 +94,7 @@ def timed(call: Call) -> Callable[[Handler[P, T]], Handler[P, T]]:
 
 
 class Plugin:
-    """Answers the runtime. Implements :class:`enforcer.nri.connection.Handlers`."""
+    """Answers the runtime. Implements :class:`enforcer.nri.handlers.Handlers`."""
 
     def __init__(self, fresh: State, around: Surroundings) -> None:
         self._fresh = fresh
@@ -215,7 +215,7 @@ class Plugin:
         async with self._lock:
             promised = {each.uid: each for each in promises(self.state)}
             for inspected in await self._in_worker(lambda: self._inspected(turn, promised, seconds)):
-                await self._judge(inspected)
+                await self._take(decisions.looked(self.state, inspected.uid, inspected.reading))
                 for drift, done in inspected.mended:
                     self._tell_drift(promised[inspected.uid], drift, done)
 
@@ -264,10 +264,7 @@ class Plugin:
         pod = self.state.pods.get(uid)
         if pod is not None:
             reading = await self._in_worker(lambda: self._reading(pod.sandbox.cgroup_parent))
-            await self._judge(Inspected(uid, reading))
-
-    async def _judge(self, inspected: Inspected) -> None:
-        await self._take(decisions.looked(self.state, inspected.uid, inspected.reading))
+            await self._take(decisions.looked(self.state, uid, reading))
 
     async def _take(self, step: Step) -> Reply:
         if step.state != self.state:

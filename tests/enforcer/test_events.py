@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -14,7 +14,7 @@ import pytest
 from enforcer.apiserver import ApiServer
 from enforcer.effects import Reason, Tell
 from enforcer.events import MOST_WAITING, PER_MINUTE, PER_POD, Events
-from tests.support.api_server import Answer, Asked, FakeApiServer, api_server, status
+from tests.support.api_server import Answer, Asked, FakeApiServer, api_server, at_work, status, until
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, 250_000, UTC)
 
@@ -90,20 +90,8 @@ def fake(tmp_path: Path) -> Iterator[FakeApiServer]:
 async def running(fake: FakeApiServer) -> AsyncIterator[Events]:
     api = ApiServer(fake.access())
     events = Events(api, "worker-1", Clock(), lambda: NOON)
-    task = asyncio.create_task(events.run())
-    try:
+    async with at_work(events.run(), api):
         yield events
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        api.close()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 async def test_an_event_reads_as_the_kubelets_do(fake: FakeApiServer) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from shared.noderesourcetopology import from_object
 from shared.placement import Account, Placement
 from shared.policy import Placing
 from shared.sidecars import Role
-from tests.support.api_server import Answer, Asked, FakeApiServer, api_server, status
+from tests.support.api_server import Answer, Asked, FakeApiServer, api_server, at_work, status, until
 
 GI = 1 << 30
 DGX = Ledger.of(catalogue.machine("dgx-h100"), CpuSet.parse("0,112"), 2 * GI)
@@ -97,20 +97,8 @@ def fake(tmp_path: Path) -> Iterator[FakeApiServer]:
 async def running(fake: FakeApiServer, pace: Pace = QUICK) -> AsyncIterator[Publisher]:
     api = ApiServer(fake.access())
     publisher = Publisher(api, "worker-1", pace)
-    task = asyncio.create_task(publisher.run())
-    try:
+    async with at_work(publisher.run(), api):
         yield publisher
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        api.close()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 def writes(fake: FakeApiServer) -> list[Asked]:

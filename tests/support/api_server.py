@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import ssl
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from enforcer.access import Access
+from enforcer.apiserver import ApiServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,3 +151,23 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivate
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(hours=1))
     )
+
+
+@asynccontextmanager
+async def at_work(work: Coroutine[Any, Any, None], api: ApiServer) -> AsyncIterator[None]:
+    """A task that never ends by itself, for as long as the test is inside; then its client is closed too."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        api.close()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait until it is so; TimeoutError after 30 s."""
+    async with asyncio.timeout(30):
+        while not true():
+            await asyncio.sleep(0.01)
