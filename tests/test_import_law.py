@@ -84,19 +84,19 @@ OUTSIDE = {
     "cryptography": ("shared.ed25519", "shared.seal", "webhook.certs", "webhook.keys"),
     "google": ("enforcer.nri.*",),
     "jsonpatch": ("webhook.command.demo",),
-    "kubernetes": ("webhook.cluster",),
+    "kubernetes": ("webhook.cluster.*",),
     "msgspec": ("webhook.review",),
     "prometheus_client": ("webhook.metrics",),
     "rich": ("webhook.command.*",),
-    "urllib3": ("webhook.cluster",),
-    "yaml": ("enforcer.command", "shared.documents", "webhook.cluster", "webhook.command.*"),
+    "urllib3": ("webhook.cluster.listing",),
+    "yaml": ("enforcer.command", "shared.documents", "webhook.cluster.*", "webhook.command.*"),
 }
 """Packages from elsewhere, by the name one imports, and the modules that may import them; ``*`` is anything."""
 
 ENTRY_POINTS = ("webhook.__main__", "webhook.command.*", "enforcer.__main__")
 """Modules that are started rather than imported."""
 
-WAITING: dict[str, str] = {}
+WAITING: dict[str, str] = {"webhook.cluster.connection": "the process that follows a cluster"}
 """Modules whose user is not written yet: the name, and who that will be."""
 
 

@@ -241,7 +241,7 @@ def read_nodes(machines: Sequence[str], sysfs: str | None, nodes: str | None, cl
 
         found += read_file(Path(nodes))
     if cluster:
-        from webhook.cluster import read_cluster
+        from webhook.cluster.listing import read_cluster
 
         found += read_cluster()
     if sysfs is None and not (machines or nodes is not None or cluster):

@@ -17,7 +17,7 @@ import yaml
 from shared import catalogue
 from shared.errors import InputError
 from shared.noderesourcetopology import to_object
-from webhook.cluster import read_cluster
+from webhook.cluster.listing import read_cluster
 
 PATH = "/apis/topology.node.k8s.io/v1alpha2/noderesourcetopologies"
 NAMES = ("aws-t3.medium", "dgx-h100", "gh200-480gb")
