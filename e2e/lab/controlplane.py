@@ -31,6 +31,9 @@ NODES = (1, 2)
 READY_WITHIN = 60.0
 """Seconds that each daemon may take until it is ready; measured 2 to 5 on 2 idle cores."""
 
+SETTLED_WITHIN = 120.0
+"""Seconds until the controllers have taken away the pods of namespaces that were dropped; measured 6."""
+
 WAY_OUT = "start anew, which takes other ports and an empty folder"
 
 PORTS = range(20000, 32000)
@@ -170,6 +173,16 @@ class ControlPlane:
             text=True,
             check=False,
         )
+
+    def wait_settled(self) -> None:
+        """Wait until no pod is left that waits for a node: it would be the first on whichever comes next, and take CPUs
+        that others count on. Raises LabError naming those that stay."""
+        columns = 'jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name}{"\\n"}{end}'
+        end = time.monotonic() + SETTLED_WITHIN
+        while waiting := self.kubectl("get", "pods", "-A", "--field-selector=spec.nodeName=", "-o", columns).split():
+            if time.monotonic() > end:
+                raise LabError(f"pods of earlier scenarios still wait for a node: {', '.join(waiting[:5])}")
+            time.sleep(0.2)
 
     def freeze(self, folder: Path) -> None:
         """Copy what a later ``start(seed=folder)`` needs; etcd stands still for the moment of the copy."""

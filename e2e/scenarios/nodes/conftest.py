@@ -63,6 +63,7 @@ def ready_node(
     images: Sequence[Path] = (),
 ) -> Iterator[Node]:
     """A Ready node; afterwards gone, from the cluster too, so that another of its number may take its place."""
+    plane.wait_settled()
     name = f"node-{shape.name}-containerd-{containerd.value}"
     node = Node(plane, shape, name, variant, number, containerd=containerd, extra_images=images)
     try:

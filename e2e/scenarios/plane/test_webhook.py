@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import kill
 from pathlib import Path
 from signal import SIGKILL
@@ -119,10 +119,19 @@ class Site:
     plane: ControlPlane
     nodes: Path
     key: SigningKey
+    used: list[Namespace] = field(default_factory=list)
+    """Namespaces whose pods wait for a node, and would be the first on one of a later scenario's."""
 
     def open(self, case: str, level: str = "") -> Namespace:
         """A fresh namespace of a case with one of our labels, ``enforce`` or ``warn``; with none by default."""
-        return Namespace.make(self.plane, {CASE: case, **({level: SINGLE} if level else {})})
+        self.used.append(Namespace.make(self.plane, {CASE: case, **({level: SINGLE} if level else {})}))
+        return self.used[-1]
+
+    def clear(self) -> None:
+        """Leave the control plane without pods."""
+        for namespace in self.used:
+            namespace.drop()
+        self.plane.wait_settled()
 
     def webhooks(self, name: str) -> tuple[Webhook, Webhook]:
         """Two new processes: one that enforces and one that warns."""
@@ -164,6 +173,7 @@ def site(request: pytest.FixtureRequest, planes: Planes, tmp_path_factory: pytes
     for webhook in live:
         webhook.stop()
         plane.run.end(f"spoiler-of-{webhook.name}")
+    site.clear()
 
 
 def spoiler(plane: ControlPlane, webhook: Webhook) -> str:
