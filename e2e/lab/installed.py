@@ -1,8 +1,8 @@
 """The chart on a control plane, installed by helm as an admin would.
 
 Without a node there are no pods: processes of the run's namespace stand in for the webhook's, with the arguments, the
-settings and the service account that the chart gives those (``lab/replicas``). The Service that the API server asks, the
-configurations that say when, and the rights are the chart's own.
+settings and the service account that the chart gives those (``lab/replicas``). The Service that the API server asks,
+the configurations that say when, and the rights are the chart's own.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ class Installed:
 
     @classmethod
     def install(cls, plane: ControlPlane, values: Values | None = None) -> Installed:
-        """Without pods, unless the values say otherwise."""
+        """Without pods. The chart itself would not do that: namespaces that enforce would wait for ever."""
         found = cls(Release(plane, NAME, NAMESPACE))
-        found.release.install(merged(WITHOUT_PODS, values or {}))
+        found.release.install(merged(ALONE, values or {}))
+        plane.kubectl("scale", "deployment", SERVICE, "--replicas=0", "-n", NAMESPACE)
         return found
 
     @property
@@ -97,7 +98,8 @@ class Installed:
         return dict(json.loads(self.plane.kubectl("get", kind, name, "-n", NAMESPACE, "-o", "json")))
 
 
-WITHOUT_PODS: Values = {"webhook": {"replicas": 0}, "enforcer": {"enabled": False}}
+ALONE: Values = {"enforcer": {"enabled": False}}
+"""The webhook without nodes."""
 
 
 def here(arguments: Sequence[str], where: str, settings: Path) -> list[str]:

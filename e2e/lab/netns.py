@@ -68,6 +68,19 @@ def add_tap(name: str, device: str, mac: str, network: str, beyond: str, router:
     _ip("-n", name, "route", "replace", beyond, "via", router, "dev", device)
 
 
+def add_address(name: str, address: str) -> None:
+    """One more address on the namespace's loopback, for a process that is to have one of its own."""
+    _ip("-n", name, "address", "replace", f"{address}/32", "dev", "lo")
+
+
+def add_hole(name: str, address: str) -> None:
+    """An address of the namespace that swallows what is sent there: a cable whose other end nobody holds."""
+    if "hole" not in _ip("-n", name, "-brief", "link").split():
+        _ip("-n", name, "tuntap", "add", "dev", "hole", "mode", "tun")
+    _ip("-n", name, "link", "set", "hole", "up")
+    _ip("-n", name, "route", "replace", f"{address}/32", "dev", "hole")
+
+
 def _program() -> str:
     return debian.find("ip") or "ip"
 

@@ -16,7 +16,6 @@ import os
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from e2e.lab import netns
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.errors import LabError
 
@@ -39,9 +39,6 @@ LISTED_WITHIN = 60.0
 
 GRACE = 30.0
 """Seconds that one may take to end, as a pod's."""
-
-NOWHERE = "10.0.21.1"
-"""An address that swallows what is sent to it."""
 
 Command = Callable[[str], Sequence[str]]
 """The command line of a replica, by its address."""
@@ -97,8 +94,7 @@ class Replicas:
         """One more; its number."""
         self.last += 1
         where = address(self.last)
-        add = ["ip", "address", "replace", f"{where}/32", "dev", "lo"]
-        subprocess.run(self.plane.inside(add), check=True)
+        netns.add_address(self.plane.netns, where)
         name = self.name(self.last)
         self.plane.run.spawn(name, list(self.command(where)), self.environment(name))
         self.numbers.append(self.last)
@@ -157,14 +153,6 @@ class Replicas:
     def _listed(self) -> str:
         listed = [line for line in self._keepers() if line.startswith("listed ")]
         return listed[-1].removeprefix("listed ") if listed else ""
-
-
-def swallow(plane: ControlPlane) -> str:
-    """An address of the namespace behind which nothing is: no answer comes from there, and no refusal either."""
-    words = ("tuntap add dev nowhere mode tun", "link set nowhere up", f"route replace {NOWHERE}/32 dev nowhere")
-    for one in words:
-        subprocess.run(plane.inside(["ip", *one.split()]), check=False, capture_output=True)
-    return NOWHERE
 
 
 def endpoint_slice(namespace: str, service: str, addresses: Sequence[str], port: int = PORT) -> dict[str, Any]:
