@@ -15,17 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from e2e.lab.controlplane import ControlPlane
-from e2e.lab.enforcer import NAMESPACE
+from e2e.lab.enforcer import NAMESPACE, RELEASE
 from e2e.lab.helm import Release
 from e2e.lab.replicas import Replicas
 
-NAME = "armistice"
-"""Of the release, and so of everything that it makes."""
-
-SERVICE = f"{NAME}-webhook"
+SERVICE = f"{RELEASE}-webhook"
 """The webhook's Service, Deployment and service account."""
 
-CONFIGURATION = f"zz-{NAME}"
+CONFIGURATION = f"zz-{RELEASE}"
 """Both webhook configurations."""
 
 SWITCH_OFF = (
@@ -48,7 +45,7 @@ class Installed:
     @classmethod
     def install(cls, plane: ControlPlane, values: Values | None = None) -> Installed:
         """Without pods. The chart itself would not do that: namespaces that enforce would wait for ever."""
-        found = cls(Release(plane, NAME, NAMESPACE))
+        found = cls(Release(plane, RELEASE, NAMESPACE))
         found.release.install(merged(ALONE, values or {}))
         plane.kubectl("scale", "deployment", SERVICE, "--replicas=0", "-n", NAMESPACE)
         return found
@@ -66,7 +63,7 @@ class Installed:
     def replicas(self) -> Replicas:
         """Processes in the place of its pods; none runs yet."""
         settings = self.plane.folder / "webhook-config.yaml"
-        settings.write_text(self.get("configmap", f"{NAME}-config")["data"]["config.yaml"])
+        settings.write_text(self.get("configmap", f"{RELEASE}-config")["data"]["config.yaml"])
         arguments = self.get("deployment", SERVICE)["spec"]["template"]["spec"]["containers"][0]["args"]
         return Replicas(
             self.plane,
