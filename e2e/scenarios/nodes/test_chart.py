@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -87,7 +88,7 @@ class Day:
         """Whether a shipped file comes in."""
         return self.apply_example(name).returncode == 0
 
-    def apply_example(self, name: str) -> Any:
+    def apply_example(self, name: str) -> CompletedProcess[str]:
         """``kubectl apply`` of a shipped file, with an image that the node has."""
         text = (EXAMPLES / name).read_text(encoding="utf-8")
         loop = f'image: {BUSYBOX}\n\\1imagePullPolicy: Never\n\\1command: [sh, -c, "while :; do sleep 3600; done"]'
