@@ -62,8 +62,8 @@ def test_an_api_server_without_our_warning_has_not_asked_us(fake: FakeApiServer,
     assert do(fake, "ask", WEBHOOK="armistice-webhook") == (
         1,
         "armistice: the API server took a namespace with a mistyped label armistice.dev/enforce without a word of "
-        "Armistice: it does not reach the webhook, or its configurations are gone; see the webhook's log, and "
-        "`helm upgrade` brings the configurations back\n",
+        "Armistice: it does not reach the webhook, or the configurations are gone; see the webhook's log, and "
+        "`helm upgrade` brings them back\n",
     )
 
 

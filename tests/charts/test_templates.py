@@ -1,4 +1,4 @@
-"""The chart's templates as text: what can be said of them without helm. ``e2e/scenarios/plane/test_chart.py`` renders them."""
+"""The chart's templates as text: what can be said without helm. ``e2e/scenarios/plane/test_chart.py`` renders them."""
 
 from __future__ import annotations
 

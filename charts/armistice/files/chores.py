@@ -71,15 +71,15 @@ def trusting():
 
 
 def webhook_trouble():
-    """Create a namespace with a label that nobody can read, as a dry run: Armistice warns of it, through the API server."""
+    """Create a namespace with a label that nobody can read, as a dry run: of that Armistice warns, by the API server."""
     labels = {LABEL: "helm-test"}
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": "helm-test-", "labels": labels}}
     _, headers = call("POST", "/api/v1/namespaces?dryRun=All", body)
     if any(LABEL in warning for warning in headers.get_all("Warning") or []):
         return ""
     return (
-        f"the API server took a namespace with a mistyped label {LABEL} without a word of Armistice: it does not reach the "
-        "webhook, or its configurations are gone; see the webhook's log, and `helm upgrade` brings the configurations back"
+        f"the API server took a namespace with a mistyped label {LABEL} without a word of Armistice: it does not reach "
+        "the webhook, or the configurations are gone; see the webhook's log, and `helm upgrade` brings them back"
     )
 
 
@@ -90,7 +90,7 @@ def enforcer_trouble():
     ready, wanted = status.get("numberReady", 0), status.get("desiredNumberScheduled", 0)
     if 0 < wanted <= ready:
         return ""
-    return f"the enforcer is ready on {ready} of {wanted} nodes; see `kubectl describe` and the log of the pods that are not"
+    return f"the enforcer is ready on {ready} of {wanted} nodes; see `kubectl describe` and the log of its other pods"
 
 
 QUESTIONS = (("WEBHOOK", webhook_trouble), ("ENFORCER", enforcer_trouble))

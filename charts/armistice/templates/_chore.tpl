@@ -15,7 +15,7 @@ tolerations:
 securityContext: {{- include "armistice.restrictedPod" $top | nindent 2 }}
 containers:
   - name: {{ $chore }}
-    image: {{ include "armistice.image" (list $top (index . 2)) }}
+    image: {{ include "armistice.image" (list $top (index . 2)) | quote }}
     imagePullPolicy: {{ $top.Values.image.pullPolicy }}
     command: [python, -c]
     args:

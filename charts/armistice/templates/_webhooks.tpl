@@ -45,7 +45,7 @@ left. A namespaceSelector cannot say "or", so each is an entry of its own, and n
 {{- $exempt := concat (list "kube-system" $top.Release.Namespace) $top.Values.exempt.namespaces | uniq -}}
 {{- $never := dict "key" "kubernetes.io/metadata.name" "operator" "NotIn" "values" $exempt -}}
 namespaceSelector:
-  matchExpressions: {{ append (index . 1) $never | toYaml | nindent 4 }}
+  matchExpressions: {{- append (index . 1) $never | toYaml | nindent 4 }}
 {{- end -}}
 
 {{/* What all entries have. No caBundle: the webhook writes it, and nobody else may undo that. Takes (list $ path). */}}
@@ -100,8 +100,8 @@ clientConfig:
 
 {{/* cert-manager's own controller writes the bundle where it makes the certificates. */}}
 {{- define "armistice.injection" -}}
-{{- if .Values.certManager.enabled }}
+{{- if .Values.certManager.enabled -}}
 annotations:
   cert-manager.io/inject-ca-from: {{ .Release.Namespace }}/{{ include "armistice.fullname" . }}-webhook
-{{- end }}
+{{- end -}}
 {{- end -}}
