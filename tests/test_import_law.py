@@ -96,7 +96,11 @@ OUTSIDE = {
 ENTRY_POINTS = ("webhook.__main__", "webhook.command.*", "enforcer.__main__")
 """Modules that are started rather than imported."""
 
-WAITING: dict[str, str] = {"webhook.cluster.connection": "the process that follows a cluster"}
+WAITING: dict[str, str] = {
+    "webhook.cluster.connection": "the process that follows a cluster",
+    "webhook.authority": "the process with certificates of its own",
+    "webhook.installation": "the process with certificates of its own",
+}
 """Modules whose user is not written yet: the name, and who that will be."""
 
 

@@ -26,7 +26,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from shared.errors import InputError
 from webhook.admission import Court, Decision, Phase, decide, failed
-from webhook.certs import CertReloader, Reload, utc_now
+from webhook.certs import Certificate, Reload, utc_now
 from webhook.metrics import CONTENT_TYPE, Metrics, Refused
 from webhook.review import Request, ReviewError, parse, reply
 from webhook.settings import Settings
@@ -52,7 +52,7 @@ class Webhook:
         self,
         settings: Settings,
         court: Callable[[], Court],
-        certificate: CertReloader,
+        certificate: Certificate,
         unready: Callable[[], str] = lambda: "",
     ) -> None:
         """``court`` is asked for each review, ``unready`` for a reason not to be asked (empty when there is none)."""
@@ -266,7 +266,7 @@ def allowance(query: str) -> float:
 
 
 @asynccontextmanager
-async def serving(webhook: Webhook, settings: Settings, certificate: CertReloader) -> AsyncIterator[int]:
+async def serving(webhook: Webhook, settings: Settings, certificate: Certificate) -> AsyncIterator[int]:
     """Listen; the port is what one gets. In the end open requests are answered before the connections are closed."""
     loop = asyncio.get_running_loop()
 
@@ -307,7 +307,7 @@ def _unheard(settings: Settings, error: OSError) -> str:
 async def serve(
     webhook: Webhook,
     settings: Settings,
-    certificate: CertReloader,
+    certificate: Certificate,
     ready: Callable[[int], None],
     leave: asyncio.Event,
     hurry: asyncio.Event,
