@@ -79,7 +79,7 @@ CORE_NEVER = (
 """Standard library that means a clock, chance, a log, a thread, a process or the network."""
 
 OUTSIDE = {
-    "aiohttp": ("webhook.app",),
+    "aiohttp": ("webhook.app", "webhook.cluster.*"),
     "click": ("enforcer.__main__", "enforcer.command", "enforcer.settings", "webhook.command.*"),
     "cryptography": ("shared.ed25519", "shared.seal", "webhook.certs", "webhook.keys"),
     "google": ("enforcer.nri.*",),
@@ -98,8 +98,7 @@ ENTRY_POINTS = ("webhook.__main__", "webhook.command.*", "enforcer.__main__")
 
 WAITING: dict[str, str] = {
     "webhook.cluster.connection": "the process that follows a cluster",
-    "webhook.authority": "the process with certificates of its own",
-    "webhook.installation": "the process with certificates of its own",
+    "webhook.keeper": "the process with certificates of its own",
 }
 """Modules whose user is not written yet: the name, and who that will be."""
 
