@@ -92,6 +92,7 @@ def test_what_the_keeper_knows_is_shown_and_everything_is_there_at_zero() -> Non
         "armistice_bundle_repairs_total": ["mutating", "validating"],
         "armistice_write_conflicts_total": [work.value for work in Work],
     }
+    expected: dict[tuple[str, tuple[str, ...]], float]
     expected = {(name, (label,)): 0.0 for name, labels in names.items() for label in labels}
     expected |= {(f"armistice_{name}", ()): 0.0 for name in ("trust_synced_seconds", "leader", "public_keys")}
     assert expected.items() <= samples(metrics).items()
