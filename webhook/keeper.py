@@ -78,20 +78,21 @@ class Keeper:
     def __init__(
         self,
         installation: Installation,
-        writer: Writer,
         certificate: Certificate | None,
         names: Sequence[str],
+        learn: Callable[[SigningKey, KeyRing], None],
         terms: Terms = TERMS,
         pace: Pace = PACE,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         """``certificate`` is the live one; None where it comes from files, and bundles are somebody else's. ``names``
-        are what clients call us."""
+        are what clients call us; ``learn`` is told of the key that signs and of all that are believed."""
         self.figures = Figures()
         self.keys: tuple[SigningKey, KeyRing] | None = None
         """The key that signs, and all that are believed; None while it is not known or may not sign yet."""
         self._installation = installation
-        self._writer = writer
+        self._writer: Writer
+        self._learn = learn
         self._certificate = certificate
         self._names = names
         self._terms = terms
@@ -146,8 +147,9 @@ class Keeper:
 
     # The loop.
 
-    async def run(self) -> None:
+    async def run(self, writer: Writer) -> None:
         """Until it is cancelled; then the Lease is handed on."""
+        self._writer = writer
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._lead(), name="leadership")
@@ -305,6 +307,7 @@ class Keeper:
         ring = KeyRing({**publication.ring.keys, signing.id: signing.public, key.id: key.public})
         if self.keys is None or self.keys != (signing, ring):
             self.keys = signing, ring
+            self._learn(signing, ring)
 
     # 2. The authorities.
 
