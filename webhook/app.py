@@ -27,8 +27,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from shared.errors import InputError
 from webhook.admission import Court, Decision, Phase, decide, failed, stranger
-from webhook.certs import CertReloader, Reload, utc_now
-from webhook.metrics import CONTENT_TYPE, ClusterMetrics, Metrics, Refused
+from webhook.certs import Certificate, Reload, utc_now
+from webhook.metrics import CONTENT_TYPE, ClusterMetrics, KeeperMetrics, Metrics, Refused
 from webhook.review import Request, ReviewError, parse, reply
 from webhook.settings import Settings
 
@@ -75,18 +75,20 @@ class Webhook:
         self,
         settings: Settings,
         court: Callable[[], Court],
-        certificate: CertReloader,
+        certificate: Certificate,
         unready: Callable[[], str] = lambda: "",
-        collectors: Iterable[ClusterMetrics] = (),
+        collectors: Iterable[ClusterMetrics | KeeperMetrics] = (),
+        unable: Callable[[], str] = lambda: "",
     ) -> None:
         """``court`` is asked for each review, ``unready`` for a reason not to be asked (empty when there is none).
 
-        ``collectors`` are metrics beside our own.
+        ``collectors`` are metrics beside our own; ``unable`` says why no review can be answered even if asked for.
         """
         self._settings = settings
         self._court = court
         self._certificate = certificate
         self._unready = unready
+        self._unable = unable
         self._metrics = Metrics(collectors)
         self._in_flight = 0
         self._waiting_bytes = 0
@@ -183,6 +185,9 @@ class Webhook:
             request = parse(body)
         except ReviewError as error:
             return self._bad(str(error), close=False)
+        if reason := self._unable():  # the API server goes by its failurePolicy then
+            self._metrics.refused(Refused.UNABLE)
+            return _sentence(503, f"no review is answered yet: {reason}")
         end = began + allowance(http.rel_url.raw_query_string)
         if stranger(request, self._court()):
             await self._introduced(request, min(end, began + INTRODUCTION))
@@ -323,7 +328,7 @@ def allowance(query: str) -> float:
 
 
 @asynccontextmanager
-async def serving(webhook: Webhook, settings: Settings, certificate: CertReloader) -> AsyncIterator[int]:
+async def serving(webhook: Webhook, settings: Settings, certificate: Certificate) -> AsyncIterator[int]:
     """Listen; the port is what one gets. In the end open requests are answered before the connections are closed."""
     loop = asyncio.get_running_loop()
 
@@ -364,7 +369,7 @@ def _unheard(settings: Settings, error: OSError) -> str:
 async def serve(
     webhook: Webhook,
     settings: Settings,
-    certificate: CertReloader,
+    certificate: Certificate,
     ready: Callable[[int], None],
     leave: asyncio.Event,
     hurry: asyncio.Event,
