@@ -124,5 +124,5 @@ def publish(plane: ControlPlane, topology: Mapping[str, Any], allocatable: Mappi
         "metadata": {"name": name, "labels": labels},
         "status": {"capacity": amounts, "allocatable": amounts},
     }
-    for one in (node, topology):
+    for one in (node, {"topologyPolicies": ["None"], **topology}):
         plane.kubectl("create", "-f", "-", input=json.dumps(one))

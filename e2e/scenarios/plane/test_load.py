@@ -128,9 +128,9 @@ def compared(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> R
 def replicas(plane: ControlPlane, compared: Report) -> Iterator[tuple[Installed, Replicas]]:
     """The chart with two replicas, which know a node and are asked."""
     installed = Installed.install(plane, DRAIN)
-    publish(plane, published(), {"cpu": "8", "memory": "4Gi"})
     found = installed.replicas()
     try:
+        publish(plane, published(), {"cpu": "8", "memory": "4Gi"})
         found.start(2)
         probe = Namespace.make(plane, {ENFORCE: SINGLE})
         wait_until(lambda: "denied the request" in probe.create_dry(pod("heavy", "3", "2")).stderr)
@@ -138,7 +138,7 @@ def replicas(plane: ControlPlane, compared: Report) -> Iterator[tuple[Installed,
         yield installed, found
     finally:
         found.stop()
-        plane.kubectl("delete", "node", published()["metadata"]["name"])
+        plane.kubectl("delete", "node", published()["metadata"]["name"], "--ignore-not-found")
         installed.uninstall()
         plane.wait_settled()
 
