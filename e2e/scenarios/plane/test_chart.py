@@ -24,8 +24,8 @@ from e2e.scenarios.plane.charted import (
     objects,
     release,
 )
-from tests.support.golden import check_golden
 from shared.policy import TopologyPolicy
+from tests.support.golden import check_golden
 
 ALL = pytest.mark.parametrize("name", SETS)
 
