@@ -183,6 +183,15 @@ def _most(books: list[Book]) -> Book:
     memory = [book.memory for book in books]
     return Book(
         memory=None if memory[0] is None else max(m or 0 for m in memory),
-        pages={size: max(book.pages.get(size, 0) for book in books) for book in books for size in book.pages},
-        devices={name: max(book.devices.get(name, 0) for book in books) for book in books for name in book.devices},
+        pages=_most_of_each([book.pages for book in books]),
+        devices=_most_of_each([book.devices for book in books]),
     )
+
+
+def _most_of_each(amounts: list[Mapping[K, int]]) -> dict[K, int]:
+    """By key the largest amount. One pass: a family can have thousands of members."""
+    most: dict[K, int] = {}
+    for each in amounts:
+        for key, amount in each.items():
+            most[key] = max(amount, most.get(key, 0))
+    return most

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from itertools import accumulate, product
+from time import monotonic
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -14,7 +15,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from webhook.admission import Decision, Kind, Phase
+from webhook.authority import Slot
+from webhook.bundles import Configuration
 from webhook.certs import Reload
+from webhook.figures import Figures, Work
+from webhook.following import Followed, Relist, Trouble, View
 from webhook.policy import Mode
 from webhook.verdict import Verdict
 
@@ -31,12 +36,15 @@ class Refused(Enum):
     """400: the request itself is wrong."""
     BUSY = "busy"
     """503: too many are being received."""
+    UNABLE = "unable"
+    """503: the key that signs intents is not known yet."""
 
 
 class Metrics(Collector):
     """One process's metrics. A review costs a few additions; families are made of them when somebody asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: Iterable[Collector] = ()) -> None:
+        """``more`` is said beside it."""
         self._reviews: Counter[tuple[Phase, Kind, Verdict | None, bool]] = Counter()
         self._broken: Counter[tuple[Mode, Kind, Verdict | None]] = Counter()
         self._refused: Counter[Refused] = Counter()
@@ -47,6 +55,8 @@ class Metrics(Collector):
         self._gauges = (0.0, 0)
         self._registry = CollectorRegistry()
         self._registry.register(self)
+        for collector in more:
+            self._registry.register(collector)
         ProcessCollector(registry=self._registry)
 
     def decided(self, phase: Phase, decision: Decision, seconds: float) -> None:
@@ -127,8 +137,103 @@ class Metrics(Collector):
         return family
 
 
+class KeeperMetrics(Collector):
+    """What there is to watch of the certificates and keys that the process keeps. Times are seconds since 1970."""
+
+    def __init__(self, figures: Callable[[], Figures]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        """Every series, those without a value yet at zero."""
+        figures = self._figures()
+        ends = {slot.value: figures.ends[slot].timestamp() if slot in figures.ends else 0.0 for slot in Slot}
+        yield _gauges("armistice_authority_not_after_seconds", "When each certificate authority ends.", "slot", ends)
+        present = {one.value: float(figures.present.get(one, False)) for one in Configuration}
+        yield _gauges(
+            "armistice_webhook_configuration_present", "Whether the API server asks at all.", "configuration", present
+        )
+        synced = figures.synced.timestamp() if figures.synced else 0.0
+        for name, text, value in (
+            ("armistice_trust_synced_seconds", "When certificates and keys were last seen in order.", synced),
+            ("armistice_leader", "Whether this replica writes.", float(figures.leading)),
+            ("armistice_public_keys", "Public keys that nodes believe.", float(figures.public_keys)),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
+        yield _family(
+            "armistice_write_conflicts", "Writes that another replica, or a person, was faster with.", "object",
+            {work.value: figures.conflicts[work] for work in Work},
+        )  # fmt: skip
+        yield _family(
+            "armistice_bundle_repairs", "Configurations that were given the caBundle.", "configuration",
+            {one.value: figures.repairs[one] for one in Configuration},
+        )  # fmt: skip
+
+
+class ClusterMetrics(Collector):
+    """How the following of a cluster goes, by resource."""
+
+    def __init__(self, view: View, clock: Callable[[], float] = monotonic) -> None:
+        self._view = view
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        """Every series of every family, those at zero too."""
+        tables, pulses = self._view.tables, self._view.pulses
+        yield self._gauge(
+            "armistice_cluster_objects", "Objects that are known.", lambda followed: len(tables[followed].known)
+        )
+        yield self._gauge(
+            "armistice_cluster_unreadable_objects",
+            "Objects that cannot be read, and are passed over; the log names them.",
+            lambda followed: len(tables[followed].unreadable),
+        )
+        yield self._gauge(
+            "armistice_cluster_synced",
+            "Whether the resource was read as a whole at least once.",
+            lambda followed: int(pulses[followed].synced),
+        )
+        yield self._gauge(
+            "armistice_cluster_absent",
+            "Whether the API server does not know the resource: its CRD is not installed.",
+            lambda followed: int(pulses[followed].absent),
+        )
+        yield self._gauge(
+            "armistice_cluster_silent_seconds",
+            "Since the API server last said anything about the resource; a bookmark counts, and comes every minute.",
+            self._silence,
+        )
+        yield self._counter("armistice_cluster_relists", "Readings as a whole, by reason.", "reason", Relist)
+        yield self._counter("armistice_cluster_errors", "What went wrong while following.", "reason", Trouble)
+
+    def _silence(self, followed: Followed) -> float:
+        """NaN before the first word."""
+        heard = self._view.pulses[followed].heard
+        return float("nan") if heard is None else max(0.0, self._clock() - heard)
+
+    def _gauge(self, name: str, text: str, value: Callable[[Followed], float]) -> Metric:
+        family = GaugeMetricFamily(name, text, labels=("resource",))
+        for followed in Followed:
+            family.add_metric((followed.value,), value(followed))
+        return family
+
+    def _counter(self, name: str, text: str, label: str, reasons: type[Relist] | type[Trouble]) -> Metric:
+        family = CounterMetricFamily(name, text, labels=("resource", label))
+        for followed, reason in product(Followed, reasons):
+            pulse = self._view.pulses[followed]
+            counted = pulse.relists if isinstance(reason, Relist) else pulse.troubles
+            family.add_metric((followed.value, reason.value), counted[reason])  # type: ignore[index]
+        return family
+
+
 def _word(verdict: Verdict | None) -> str:
     return "none" if verdict is None else verdict.value
+
+
+def _gauges(name: str, text: str, label: str, values: dict[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=(label,))
+    for word, value in values.items():
+        family.add_metric((word,), value)
+    return family
 
 
 def _family(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
