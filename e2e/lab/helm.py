@@ -26,6 +26,8 @@ class Release:
     name: str
     namespace: str
     chart: Path = CHART
+    program: str = "helm"
+    """What the lab calls it; ``helm@3`` is the one before."""
 
     def install(self, values: Mapping[str, Any], *flags: str) -> str:
         """Install it, its namespace too; what helm says, the notes included."""
@@ -53,7 +55,7 @@ class Release:
     def helm_raw(self, *words: str, values: Mapping[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
         """The same with its status and standard error."""
         given = [] if values is None else ["--values", "-"]
-        argv = [str(build("helm", self.plane.run.progress)), *words, "--namespace", self.namespace, *given]
+        argv = [str(build(self.program, self.plane.run.progress)), *words, "--namespace", self.namespace, *given]
         return subprocess.run(
             self.plane.inside(argv),
             input="" if values is None else json.dumps(values),

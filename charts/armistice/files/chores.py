@@ -71,7 +71,7 @@ def trusting():
 
 
 def webhook_trouble():
-    """Create a namespace with a label that nobody can read, as a dry run: of that Armistice warns, by the API server."""
+    """Create a namespace with a label that nobody can read, as a dry run: Armistice warns of it, by the API server."""
     labels = {LABEL: "helm-test"}
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": "helm-test-", "labels": labels}}
     _, headers = call("POST", "/api/v1/namespaces?dryRun=All", body)
