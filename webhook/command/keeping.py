@@ -11,7 +11,7 @@ from typing import Any
 from shared.errors import InputError
 from shared.seal import KeyRing, SigningKey
 from webhook.admission import Session
-from webhook.certs import Certificate
+from webhook.certs import Certificate, utc_now
 from webhook.cluster.writing import Writer
 from webhook.installation import Installation
 from webhook.keeper import Keeper, Pace
@@ -51,7 +51,7 @@ class Keeping:
 
     async def run(self, api: Any) -> None:
         """With a client of the cluster, until it is cancelled."""
-        await self.keeper.run(Writer(api))
+        await self.keeper.run(Writer(api, utc_now))
 
 
 def pace(look: float, key_delay: float) -> Pace:
