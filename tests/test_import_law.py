@@ -96,10 +96,7 @@ OUTSIDE = {
 ENTRY_POINTS = ("webhook.__main__", "webhook.command.*", "enforcer.__main__")
 """Modules that are started rather than imported."""
 
-WAITING: dict[str, str] = {
-    "webhook.cluster.connection": "the process that follows a cluster",
-    "webhook.nodes": "the verdict, which is to choose nodes by pod",
-}
+WAITING: dict[str, str] = {"webhook.cluster.connection": "the process that follows a cluster"}
 """Modules whose user is not written yet: the name, and who that will be."""
 
 

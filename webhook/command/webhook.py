@@ -15,7 +15,6 @@ from typing import Any
 import click
 
 from shared.errors import InputError
-from shared.inventory import Inventory
 from shared.policy import TopologyPolicy
 from shared.seal import KeyRing, SigningKey
 from shared.topology import Machine
@@ -29,6 +28,7 @@ from webhook.command.inputs import (
     wanted,
 )
 from webhook.command.output import count
+from webhook.nodes import Fleet
 from webhook.policy import ALWAYS_EXEMPT, Mode, NamespacePolicy, Uniform
 
 OWN_NAMESPACE = "POD_NAMESPACE"
@@ -109,12 +109,12 @@ def webhook(
     found = read_nodes(machines, sysfs, nodes, cluster)
     if cluster:
         click.echo(ONCE, err=True)
-    inventory = Inventory.of(found, reserved.cpus, reserved.memory)
+    fleet = Fleet.whole(found, reserved.cpus, reserved.memory)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.getLogger("armistice").setLevel(logging.DEBUG if verbose else logging.INFO)
     with tempfile.TemporaryDirectory(prefix="armistice-webhook-") as folder:
         keys = _keys(signing_key)
-        _run(settings, Path(folder), keys, inventory, uniform(wanted(**policy), Mode(mode)), _against(found))
+        _run(settings, Path(folder), keys, fleet, uniform(wanted(**policy), Mode(mode)), _against(found))
 
 
 def uniform(asked: Wanted, mode: Mode) -> Uniform:
@@ -148,7 +148,7 @@ def _run(
     settings: Any,
     folder: Path,
     keys: tuple[SigningKey, KeyRing],
-    inventory: Inventory,
+    fleet: Fleet,
     policies: Uniform,
     against: str,
 ) -> None:
@@ -165,7 +165,7 @@ def _run(
     public = folder / "intent.pub"
     public.write_bytes(public_pem(keys[0]))
     # Nothing has gone through mutation before it comes here, unless the caller says so by bringing the intent along.
-    court = Court(policies, Bench(inventory, upgrades()), *keys, intent_required=False)
+    court = Court(policies, Bench(fleet, upgrades()), *keys, intent_required=False)
     process = Webhook(settings, lambda: court, certificate)
 
     def tell(port: int) -> None:
