@@ -335,9 +335,9 @@ class Fleet:
         cls,
         nodes: Iterable[ClusterNode],
         machines: Iterable[Machine],
+        before: Fleet | None = None,
         reserved: CpuSet = EMPTY,
         reserved_memory: int = 0,
-        before: Fleet | None = None,
     ) -> Fleet:
         """From Nodes and the topologies they published; a topology without its Node does not count. What an earlier
         fleet (of the same reservation) knows already is taken over from it, so that a change of one node is cheap."""

@@ -55,6 +55,12 @@ Raw = msgspec.Raw
 NOTHING = Raw(b"null")
 
 
+class User(msgspec.Struct, frozen=True):
+    """Who asks."""
+
+    username: str = ""
+
+
 class Request(msgspec.Struct, frozen=True, rename="camel"):
     """The part of ``AdmissionRequest`` that is used. The objects are still JSON; ``kind`` says what is in them."""
 
@@ -67,6 +73,7 @@ class Request(msgspec.Struct, frozen=True, rename="camel"):
     object: Raw = NOTHING
     old_object: Raw = NOTHING
     dry_run: bool | None = None
+    user_info: User = User()
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -124,6 +131,7 @@ class SpecShape(TypedDict, total=False):
     nodeSelector: Any
     affinity: AffinityShape | None
     tolerations: Any
+    runtimeClassName: Any
 
 
 class PodObject(msgspec.Struct, frozen=True):

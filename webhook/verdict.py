@@ -268,3 +268,8 @@ def breaks(level: TopologyPolicy, ruling: Ruling) -> bool:
     if level is TopologyPolicy.BEST_EFFORT:
         return False
     return not (level is TopologyPolicy.RESTRICTED and ruling.nodes_needed > 1)
+
+
+def breaks_unknown(level: TopologyPolicy) -> bool:
+    """Whether a level refuses what nobody can tell, where the admin says that it shall: those that refuse at all."""
+    return level in (TopologyPolicy.RESTRICTED, TopologyPolicy.SINGLE_NUMA_NODE)

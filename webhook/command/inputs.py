@@ -278,7 +278,7 @@ def read_fleet(
     if not known:
         return Fleet.whole(found, reserved.cpus, reserved.memory)
     plain = [ClusterNode(machine.name, {}, (), False, {}) for machine in found[: len(machines) + (sysfs is not None)]]
-    fleet = Fleet.of([*known, *plain], found, reserved.cpus, reserved.memory)
+    fleet = Fleet.of([*known, *plain], found, None, reserved.cpus, reserved.memory)
     if fleet.unusable:
         raise InputError(fleet.unusable[0])
     return fleet
