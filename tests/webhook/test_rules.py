@@ -9,13 +9,13 @@ import pytest
 
 from shared import catalogue
 from shared.defaulting import LimitRange
-from shared.inventory import Inventory
 from shared.policy import TopologyPolicy
 from tests.support.cluster import limit_range, namespace
 from tests.support.reviews import Json, container, pod, request, workload
 from tests.webhook.test_admission import KEY, KEYS
 from webhook.admission import Court, Decision, Kind, Phase, Session, decide, failed, stranger
 from webhook.following import View
+from webhook.nodes import Fleet
 from webhook.pod import limit_range as read_limit_range
 from webhook.policy import Assigned, Mode, NamespacePolicy, Rules
 from webhook.verdict import Bench, Verdict, never
@@ -32,7 +32,7 @@ def court(rules: Rules | None = None, machines: Any = MACHINES, **labels: str) -
     view.namespaces.put(namespace("demo", **(labels or {"enforce": "single-numa-node"})), 1)
     for pulse in view.pulses.values():
         pulse.synced = True
-    return Court(view, Bench(Inventory.of(machines)), KEY, KEYS, rules=rules)
+    return Court(view, Bench(Fleet.whole(machines)), KEY, KEYS, rules=rules)
 
 
 def ruled(obj: Json, phase: Phase = Phase.VALIDATE, *, closed: bool = False, **more: Any) -> Decision:
@@ -185,6 +185,6 @@ def test_what_is_learnt_counts_from_the_next_review_on_and_old_findings_do_not()
     session = Session(court(machines=[]))
     before = session.court
     assert decide(request(pod()), Phase.MUTATE, before, never).verdict is Verdict.UNKNOWN
-    session.learn(bench=Bench(Inventory.of(MACHINES)))
+    session.learn(bench=Bench(Fleet.whole(MACHINES)))
     assert decide(request(pod()), Phase.MUTATE, session.court, never).verdict is Verdict.FITS
     assert session.court.policies is before.policies
