@@ -18,7 +18,6 @@ import click
 from click.core import ParameterSource
 
 from shared.errors import InputError
-from shared.inventory import Inventory
 from shared.seal import KeyRing, SigningKey
 from shared.topology import Machine
 from webhook.command.inputs import (
@@ -31,6 +30,7 @@ from webhook.command.inputs import (
     wanted,
 )
 from webhook.command.output import count
+from webhook.nodes import Fleet
 from webhook.policy import ALWAYS_EXEMPT, Mode, NamespacePolicy, Rules, Uniform
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from webhook.command.keeping import Keeping
     from webhook.installation import Installation
     from webhook.keeper import Pace
-    from webhook.nodes import Fleet
 
 OWN_NAMESPACE = "POD_NAMESPACE"
 """Environment variable, set by the chart: the namespace that Armistice runs in, which is exempt."""
@@ -128,14 +127,14 @@ def webhook(
     reserved = reservation(reserved_cpus, reserved_memory)
     rules = _rules(config, wanted(**policy), Mode(mode))
     found = [] if cluster else read_nodes(machines, sysfs, nodes, cluster)
-    inventory = Inventory.of(found, reserved.cpus, reserved.memory)
+    fleet = Fleet.whole(found, reserved.cpus, reserved.memory)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.getLogger("armistice").setLevel(logging.DEBUG if verbose else logging.INFO)
     keep = _keep(installation, cluster, signing_key, look, key_delay)
     # A pod has nothing to write, and no place for it.
     with nullcontext("") if keep else tempfile.TemporaryDirectory(prefix="armistice-webhook-") as folder:
         keys = _keys(signing_key)
-        _run(settings, Path(folder), keys, inventory, rules, None if cluster else _against(found), keep)
+        _run(settings, Path(folder), keys, fleet, rules, None if cluster else _against(found), keep)
 
 
 _OF_NODES = ("machines", "sysfs", "nodes", "reserved_cpus", "reserved_memory")
@@ -216,7 +215,7 @@ def _run(
     settings: Any,
     folder: Path,
     keys: tuple[SigningKey, KeyRing],
-    inventory: Inventory,
+    fleet: Fleet,
     rules: Rules,
     against: str | None,
     keep: Keep | None,
@@ -233,7 +232,7 @@ def _run(
     cert, key = (own.cert, own.key) if own else (settings.cert, settings.key)
     certificate = CertReloader(cert, key, utc_now()) if cert else placeholder(names, utc_now())
     public = _where_public(folder, keys[0], keep)
-    bench = Bench(inventory, upgrades())
+    bench = Bench(fleet, upgrades())
     uniform = Uniform(rules.defaults, rules.exempt, rules.mode)
     # Without a cluster nothing went through mutation before it comes here, unless the caller brings the intent along.
     session = Session(Court(uniform, bench, *keys, intent_required=against is None, rules=rules))
@@ -304,9 +303,7 @@ class _Cluster:
 
     def _learn(self, fleet: Fleet) -> None:
         first = bool(self._renewal.unready())
-        from webhook.nodes import Wish
-
-        self._session.learn(bench=replace(self._session.court.bench, inventory=fleet.inventory_for(Wish())))
+        self._session.learn(bench=replace(self._session.court.bench, fleet=fleet))
         if first:
             _settle_memory()
 
