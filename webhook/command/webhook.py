@@ -36,6 +36,7 @@ from webhook.policy import ALWAYS_EXEMPT, Mode, NamespacePolicy, Rules, Uniform
 if TYPE_CHECKING:
     from webhook.admission import Session
     from webhook.app import Companion
+    from webhook.authority import Terms
     from webhook.certs import Certificate
     from webhook.command.keeping import Keeping
     from webhook.installation import Installation
@@ -88,6 +89,7 @@ default of 700 would look at them three times each."""
 )
 @click.option("--drain", default=10.0, show_default=True, metavar="SECONDS", help="Serve on so long after SIGTERM.")
 @click.option("--certificate-poll", default=10.0, metavar="SECONDS", hidden=True, help="Between looks at the files.")
+@click.option("--leaf-life", default=2_592_000.0, metavar="SECONDS", hidden=True, help="Of a certificate of our own.")
 @click.option("--look", default=60.0, metavar="SECONDS", hidden=True, help="Between looks at certificates and keys.")
 @click.option("--key-delay", default=180.0, metavar="SECONDS", hidden=True, help="From a key's publication to its use.")
 @click.option("-v", "--verbose", is_flag=True, help="Log allowed reviews too.")
@@ -108,6 +110,7 @@ def webhook(
     installation: str | None,
     drain: float,
     certificate_poll: float,
+    leaf_life: float,
     look: float,
     key_delay: float,
     verbose: bool,
@@ -130,7 +133,7 @@ def webhook(
     fleet = Fleet.whole(found, reserved.cpus, reserved.memory)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.getLogger("armistice").setLevel(logging.DEBUG if verbose else logging.INFO)
-    keep = _keep(installation, cluster, signing_key, look, key_delay)
+    keep = _keep(installation, cluster, signing_key, (leaf_life, look, key_delay))
     # A pod has nothing to write, and no place for it.
     with nullcontext("") if keep else tempfile.TemporaryDirectory(prefix="armistice-webhook-") as folder:
         keys = _keys(signing_key)
@@ -182,16 +185,18 @@ def _keys(path: Path | None) -> tuple[SigningKey, KeyRing]:
     return keys.ephemeral() if path is None else keys.load(path)
 
 
-Keep: TypeAlias = "tuple[Installation, Pace]"
-"""Where certificates and keys are kept, and how often they are looked at."""
+Keep: TypeAlias = "tuple[Installation, Terms, Pace]"
+"""Where certificates and keys are kept, how long they last, and how often they are looked at."""
 
 
-def _keep(name: str | None, cluster: bool, signing_key: Path | None, look: float, key_delay: float) -> Keep | None:
+def _keep(
+    name: str | None, cluster: bool, signing_key: Path | None, seconds: tuple[float, float, float]
+) -> Keep | None:
     if name is None:
         return None
-    from webhook.command.keeping import installation, pace
+    from webhook.command.keeping import installation, times
 
-    return installation(name, cluster, signing_key), pace(look, key_delay)
+    return installation(name, cluster, signing_key), *times(*seconds)
 
 
 def _where_public(folder: Path, key: SigningKey, keep: Keep | None) -> str:
@@ -287,7 +292,8 @@ class _Cluster:
         """Certificates and keys of its own too."""
         from webhook.command.keeping import Keeping
 
-        self._keeping = Keeping(self._session, keep[0], own, names, keep[1])
+        installation, terms, pace = keep
+        self._keeping = Keeping(self._session, installation, own, names, terms, pace)
 
     @property
     def parts(self) -> tuple[Any, ...]:
