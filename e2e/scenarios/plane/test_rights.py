@@ -30,8 +30,9 @@ from e2e.lab.controlplane import ControlPlane
 from e2e.lab.enforcer import NAME, NAMESPACE, RELEASE, TOPOLOGIES
 from e2e.lab.installed import CONFIGURATION, SERVICE, Installed
 from e2e.lab.namespace import Namespace
-from e2e.lab.replicas import PORT
+from e2e.lab.replicas import PORT, endpoint_slice
 from e2e.lab.rights import Right, Role
+from e2e.lab.webhook import ENFORCE
 from enforcer.runtime import Container, Sandbox
 from shared.seal import ANNOTATION
 from tests.support.fake_runtime import FakeRuntime
@@ -155,6 +156,10 @@ ROUNDS: tuple[tuple[Loss, ...], ...] = (
 )
 
 
+LISTING_PODS = Right("pods", "list")
+"""Asked for where somebody labels a namespace."""
+
+
 def roles(installed: Installed) -> tuple[Role, Role]:
     """The webhook's, in the whole cluster and in its own namespace."""
     plane = installed.plane
@@ -198,8 +203,9 @@ def says_ready(installed: Installed) -> bool:
 
 
 def test_the_webhook_has_these_rights_and_no_others(settled: Installed) -> None:
+    tried = [loss.right for losses in ROUNDS for loss in losses]
     given = [right for role in roles(settled) for right in role.stored]
-    assert sorted(map(str, given)) == sorted(str(loss.right) for losses in ROUNDS for loss in losses)
+    assert sorted(map(str, given)) == sorted(map(str, [*tried, LISTING_PODS]))
 
 
 @pytest.mark.parametrize("losses", ROUNDS, ids=[str(losses[0].right) for losses in ROUNDS])
@@ -213,6 +219,17 @@ def test_the_webhook_needs(settled: Installed, losses: tuple[Loss, ...]) -> None
         for loss in losses:
             wait(partial(is_said, loss.says, log), log)
     wait_ready(settled)
+
+
+def test_without_the_right_to_list_pods_whoever_labels_their_namespace_hears_that_nobody_looked(
+    settled: Installed, namespace: Namespace
+) -> None:
+    leads = endpoint_slice(NAMESPACE, SERVICE, [HERE])
+    settled.plane.kubectl("apply", "-f", "-", input=json.dumps(leads))
+    words = ("label", "namespace", namespace.name, f"{ENFORCE}=restricted", "--dry-run=server")
+    with roles(settled)[0].without(LISTING_PODS), webhook(settled) as log:
+        wait(lambda: "refuses to list them: 403" in settled.plane.kubectl_raw(*words).stderr, log)
+    settled.plane.kubectl("delete", "endpointslice", leads["metadata"]["name"], "-n", NAMESPACE)
 
 
 def is_said(pattern: str, log: Callable[[], str]) -> bool:
