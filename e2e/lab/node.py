@@ -32,6 +32,9 @@ BOOT_TRIES = 3
 SHELL_WITHIN = 120.0
 """Seconds until the guest's shell answers; measured 7 on two idle cores, 16 on busy ones."""
 
+IMPORTED_WITHIN = 600.0
+"""Seconds until the guest's containerd has its images; measured 10 with both of ours on idle cores, 200 on busy ones."""
+
 REBOOTED_WITHIN = 180.0
 """Seconds from a guest's shell to its kubelet's word to the API server; measured 10 to 20."""
 
@@ -257,7 +260,9 @@ class Node:
                 if time.monotonic() > end:
                     raise LabError(self._not_ready(timeout, found))
                 time.sleep(0.3)
-            self.sh("systemctl start lab-images.service", seconds=timeout)  # joins the import that runs since boot
+            self.sh(
+                "systemctl start lab-images.service", seconds=IMPORTED_WITHIN
+            )  # joins the import that runs since boot
 
     def _not_ready(self, timeout: float, found: subprocess.CompletedProcess[str]) -> str:
         journal = self.agent("journalctl -q -n 20 -u kubelet -u containerd -o cat | grep -E '^E|level=(error|fatal)'")
