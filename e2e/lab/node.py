@@ -33,7 +33,7 @@ SHELL_WITHIN = 120.0
 """Seconds until the guest's shell answers; measured 7 on two idle cores, 16 on busy ones."""
 
 IMPORTED_WITHIN = 600.0
-"""Seconds until the guest's containerd has its images; measured 10 with both of ours on idle cores, 200 on busy ones."""
+"""Seconds until the guest's containerd has its images; measured 10 with both of ours on idle cores, 200 on busy."""
 
 REBOOTED_WITHIN = 180.0
 """Seconds from a guest's shell to its kubelet's word to the API server; measured 10 to 20."""
