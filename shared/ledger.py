@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TypeVar
 
 from shared.cpuset import EMPTY, CpuSet
@@ -204,25 +205,34 @@ def lay_out(machine: Machine, reserved: CpuSet, reserved_memory: int) -> Layout:
         reserved=reserved,
         pool=usable & ~machine.isolated.mask,
         isolated=usable & machine.isolated.mask,
-        sites=tuple(_site(machine, place, usable, with_cpus) for place in range(len(machine.numa_nodes))),
+        sites=tuple(_sites(machine, usable, with_cpus)),
         books=_books(machine, reserved, reserved_memory),
     )
 
 
-def _site(machine: Machine, place: int, usable: int, with_cpus: list[int]) -> Site:
-    node = machine.numa_nodes[place]
-    row = machine.distances[place]
-    cores = [core.mask for core in machine.cores if core.mask & node.cpus.mask]
-    widths = {core.bit_count() for core in cores}
-    return Site(
-        id=node.id,
-        place=place,
-        cpus=node.cpus.mask & usable,
-        groups=_by_cache(cores, [cache.mask for cache in machine.uncore_caches]),
-        width=widths.pop() if len(widths) == 1 else 0,
-        domain=_domain(machine, place),
-        nearest=tuple(sorted(with_cpus, key=lambda other: (row[other], other))),
-    )
+def _sites(machine: Machine, usable: int, with_cpus: list[int]) -> Iterator[Site]:
+    cpus = tuple(node.cpus for node in machine.numa_nodes)
+    for place, groups in enumerate(_core_groups(machine.cores, machine.uncore_caches, cpus)):
+        row = machine.distances[place]
+        widths = {core.bit_count() for group in groups for core in group}
+        yield Site(
+            id=machine.numa_nodes[place].id,
+            place=place,
+            cpus=cpus[place].mask & usable,
+            groups=groups,
+            width=widths.pop() if len(widths) == 1 else 0,
+            domain=_domain(machine, place),
+            nearest=tuple(sorted(with_cpus, key=lambda other: (row[other], other))),
+        )
+
+
+@lru_cache(maxsize=256)
+def _core_groups(
+    cores: tuple[CpuSet, ...], caches: tuple[CpuSet, ...], nodes: tuple[CpuSet, ...]
+) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """For each NUMA node its cores by last-level cache. A cluster has thousands of machines of a few types."""
+    masks = [cache.mask for cache in caches]
+    return tuple(_by_cache([core.mask for core in cores if core.mask & node.mask], masks) for node in nodes)
 
 
 def _by_cache(cores: list[int], caches: list[int]) -> tuple[tuple[int, ...], ...]:

@@ -79,13 +79,13 @@ CORE_NEVER = (
 """Standard library that means a clock, chance, a log, a thread, a process or the network."""
 
 OUTSIDE = {
-    "aiohttp": ("webhook.app",),
+    "aiohttp": ("webhook.app", "webhook.cluster.watching"),
     "click": ("enforcer.__main__", "enforcer.command", "enforcer.settings", "webhook.command.*"),
     "cryptography": ("shared.ed25519", "shared.seal", "webhook.certs", "webhook.keys"),
     "google": ("enforcer.nri.*",),
     "jsonpatch": ("webhook.command.demo",),
     "kubernetes": ("webhook.cluster.*",),
-    "msgspec": ("webhook.review",),
+    "msgspec": ("webhook.cluster.watching", "webhook.review"),
     "prometheus_client": ("webhook.metrics",),
     "rich": ("webhook.command.*",),
     "urllib3": ("webhook.cluster.listing",),
@@ -96,7 +96,7 @@ OUTSIDE = {
 ENTRY_POINTS = ("webhook.__main__", "webhook.command.*", "enforcer.__main__")
 """Modules that are started rather than imported."""
 
-WAITING: dict[str, str] = {"webhook.cluster.connection": "the process that follows a cluster"}
+WAITING: dict[str, str] = {}
 """Modules whose user is not written yet: the name, and who that will be."""
 
 

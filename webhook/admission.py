@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
-from shared.defaulting import with_defaults
+from shared.defaulting import LimitRange, with_defaults
 from shared.demand import PlacementClass
 from shared.documents import parse_documents
 from shared.errors import InputError, IntentError
@@ -25,8 +25,8 @@ from shared.policy import TopologyPolicy
 from shared.seal import ANNOTATION, GENERATED_BASE, PLUGIN, KeyRing, SigningKey, open_, seal
 from webhook.messages import join, notes, say, whom
 from webhook.patch import annotate
-from webhook.pod import TEMPLATES, Subject, find_template, parse_pod
-from webhook.policy import PREFIX, Assigned, Mode, NamespacePolicy, Policies, strangers
+from webhook.pod import TEMPLATES, Subject, find_template, parse_pod, parse_wish
+from webhook.policy import PREFIX, Assigned, Mode, NamespacePolicy, Policies, Rules, strangers
 from webhook.review import (
     LONGEST_WARNING,
     Answer,
@@ -39,7 +39,7 @@ from webhook.review import (
     pod_object,
     whole_object,
 )
-from webhook.verdict import Bench, Late, Ruling, Verdict, breaks, rule
+from webhook.verdict import Bench, Late, Ruling, Verdict, breaks, breaks_unknown, rule
 
 MIRROR = "kubernetes.io/config.mirror"
 """Marks the API server's image of a static pod: nothing that is changed in it reaches the pod."""
@@ -141,6 +141,18 @@ class Court:
     """Whether validation rejects a pod that should have an intent and has none. Off only where no API server stands
     behind the reviews, so that nothing went through mutation before."""
     docket: Docket = field(default_factory=Docket)
+    rules: Rules = field(default_factory=Rules)
+
+
+class Session:
+    """The court as it sits: whoever learns something new replaces a part of it."""
+
+    def __init__(self, court: Court) -> None:
+        self.court = court
+
+    def learn(self, **parts: Any) -> None:
+        """From the next review on it counts. What was found before is forgotten with it."""
+        self.court = replace(self.court, docket=Docket(), **parts)
 
 
 class Decision(NamedTuple):
@@ -190,8 +202,8 @@ class Case(NamedTuple):
 ALLOWED = Answer()
 
 
-def decide(request: Request, phase: Phase, court: Court, late: Late) -> Decision:
-    """Answer one review."""
+def decide(request: Request, phase: Phase, court: Court, late: Late, closed: bool = False) -> Decision:
+    """Answer one review. ``closed`` says that the API server asks about namespaces that enforce only."""
     kind = kind_of(request)
     if kind is Kind.OTHER:
         return Decision(ALLOWED)
@@ -200,7 +212,11 @@ def decide(request: Request, phase: Phase, court: Court, late: Late) -> Decision
     if kind is Kind.NAMESPACE:
         return case.decision(_namespace(case))
     if case.assigned.exempt:
-        return case.decision(Answer(audit=_audit(case, {"exempt": "namespace"})))
+        return case.decision(_exempt(case, "namespace"))
+    if not case.assigned.known:
+        return failed(request, court, f"namespace {namespace} is not known here yet; try again in a moment", closed)
+    if court.rules.usernames and kind in _PODS and request.user_info.username in court.rules.usernames:
+        return case.decision(_exempt(case, "user"))
     try:
         if kind is Kind.POD:
             return _pod(case) if request.operation == "CREATE" else case.decision(_changed_pod(case))
@@ -225,12 +241,30 @@ def kind_of(request: Request) -> Kind:
     return _KINDS.get((group, kind), Kind.OTHER)
 
 
-def failed(request: Request, court: Court, reason: str) -> Decision:
+_PODS = frozenset({Kind.POD, Kind.RESIZE})
+
+
+def _exempt(case: Case, dimension: str) -> Answer:
+    """What is left alone, and on whose account; the words are Pod Security Admission's."""
+    return Answer(audit=_audit(case, {"exempt": dimension}))
+
+
+def stranger(request: Request, court: Court) -> bool:
+    """Whether a review cannot be answered because its namespace is not known, which may be a matter of moments."""
+    if court.policies.of(request.namespace or "default").known:
+        return False
+    return kind_of(request) not in (Kind.OTHER, Kind.NAMESPACE)
+
+
+def failed(request: Request, court: Court, reason: str, closed: bool = False) -> Decision:
     """The answer where we ourselves could not judge: no rejection, unless the namespace enforces."""
     kind = kind_of(request)
     namespace = request.namespace or "default"
     text = f"{whom(Subject(request.kind.kind, namespace, request.name or ''))} was not judged: {reason}"
-    enforced = court.policies.of(namespace).policy.enforce is not TopologyPolicy.NONE
+    assigned = court.policies.of(namespace)
+    enforced = assigned.policy.enforce is not TopologyPolicy.NONE
+    # Of a namespace that is not known the API server says by the path whether it enforces.
+    enforced |= closed and not assigned.known and court.rules.mode is Mode.ENFORCE
     # DESIGN: what enforces fails closed, everything else open.
     if enforced and kind not in (Kind.OTHER, Kind.NAMESPACE):
         return Decision(Answer(allowed=False, message=text), kind)
@@ -248,6 +282,8 @@ def _pod(case: Case) -> Decision:
         return case.decision(ALLOWED)
     if not case.policy.asks:
         return case.decision(_not_for_us(case, pod))
+    if case.court.rules.runtime_classes and _class_exempt(case, pod.spec):
+        return case.decision(_exempt(case, "runtimeClass"))
     finding = case.court.docket.finding(pod, case.policy, case.court.bench, case.late)
     if finding.broken and finding.breaks(Mode.ENFORCE):
         return case.decision(_denied(case, say(case.subject(meta), finding.ruling)), finding)
@@ -259,24 +295,37 @@ def _pod(case: Case) -> Decision:
     return case.decision(answer, finding)
 
 
+def _class_exempt(case: Case, spec: Mapping[str, Any]) -> bool:
+    name = spec.get("runtimeClassName")
+    return isinstance(name, str) and name in case.court.rules.runtime_classes
+
+
 _PASSED_OVER = frozenset({ANNOTATION, REQUIRED_PLUGINS})
 
 
 def weight_key(template: Mapping[str, Any]) -> bytes:
-    """Equal for templates that weigh the same: everything in them that :func:`webhook.pod.parse_pod` can see."""
+    """Equal for templates that weigh the same and may run on the same nodes: everything in them that
+    :func:`webhook.pod.parse_pod` and :func:`webhook.pod.parse_wish` can see."""
     annotations = template["metadata"]["annotations"] or {}
     if not annotations.keys().isdisjoint(_PASSED_OVER):  # ours, which no weight depends on
         annotations = {key: text for key, text in annotations.items() if key not in _PASSED_OVER}
     return encoded((annotations, template["spec"]))
 
 
-def find(template: Mapping[str, Any], policy: NamespacePolicy, bench: Bench, late: Late) -> Finding:
-    """Weigh and judge a template. Raises InputError where it cannot be read."""
+def find(
+    template: Mapping[str, Any], policy: NamespacePolicy, bench: Bench, late: Late, ranges: tuple[LimitRange, ...] = ()
+) -> Finding:
+    """Weigh and judge a template. Raises InputError where it cannot be read.
+
+    ``ranges`` are for templates: pods have got theirs from the API server before it asks.
+    """
     _check_size(template)
-    pod = with_defaults(parse_pod(template))
-    ruling = rule(pod, bench, policy.judging, policy.max_sidecar_share, late)
+    pod = with_defaults(parse_pod(template), ranges)
+    ruling = rule(pod, bench, policy.judging, policy.max_sidecar_share, late, parse_wish(template))
     levels = ((Mode.ENFORCE, policy.enforce), (Mode.WARN, policy.warn), (Mode.AUDIT, policy.audit))
     broken = tuple(mode for mode, level in levels if breaks(level, ruling))
+    if policy.unknown_breaks and ruling.verdict is Verdict.UNKNOWN and breaks_unknown(policy.enforce):
+        broken = (Mode.ENFORCE,)
     same = ruling.intent.placing == policy.placing
     intent = ruling.intent if same else make(ruling.demand, policy.placing)
     silent = not (broken or notes(_NOBODY, ruling) or ruling.verdict is Verdict.UNKNOWN)
@@ -537,6 +586,8 @@ def _resized(case: Case) -> Decision:
         return case.decision(ALLOWED)
     pod = pod_object(case.request)
     meta = pod.metadata
+    if case.court.rules.runtime_classes and _class_exempt(case, pod.spec):
+        return case.decision(_exempt(case, "runtimeClass"))
     finding = case.court.docket.finding(pod, case.policy, case.court.bench, case.late)
     if finding.breaks(Mode.ENFORCE):
         return case.decision(_denied(case, say(case.subject(meta), finding.ruling)), finding)
@@ -569,7 +620,10 @@ def _workload(case: Case) -> Decision:
     template = find_template(whole_object(case.request.object))
     if template is None or (case.request.operation == "UPDATE" and _unchanged(case.request.old_object, template)):
         return case.decision(ALLOWED)
-    finding = find(template, case.policy, case.court.bench, case.late)
+    spec = template.get("spec")
+    if isinstance(spec, dict) and _class_exempt(case, spec):
+        return case.decision(_exempt(case, "runtimeClass"))
+    finding = find(template, case.policy, case.court.bench, case.late, case.assigned.ranges)
     if finding.breaks(Mode.ENFORCE):
         return case.decision(_denied(case, say(case.subject(meta), finding.ruling)), finding)
     return case.decision(_told(case, meta, finding), finding)

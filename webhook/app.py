@@ -15,19 +15,20 @@ import errno
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache
 from time import monotonic
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from shared.errors import InputError
-from webhook.admission import Court, Decision, Phase, decide, failed
+from webhook.admission import Court, Decision, Phase, decide, failed, stranger
 from webhook.certs import CertReloader, Reload, utc_now
-from webhook.metrics import CONTENT_TYPE, Metrics, Refused
+from webhook.metrics import CONTENT_TYPE, ClusterMetrics, Metrics, Refused
 from webhook.review import Request, ReviewError, parse, reply
 from webhook.settings import Settings
 
@@ -42,7 +43,29 @@ JSON = "application/json"
 MARGIN = 0.9
 """Part of the caller's timeout that is used: the answer has to get back, too."""
 
+ENFORCING = "/validate/switch-off-by/"
+"""The API server asks below this about pods of namespaces that enforce only; what follows is for whoever reads it in an
+error when nobody answers."""
+
+INTRODUCTION = 0.5
+"""Seconds that a review waits for its namespace, of which the API server may have told others first."""
+
+MOST_STRANGERS = 64
+"""Reviews that wait so at once; others are answered as they are."""
+
 Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
+
+
+Companion = Callable[[], Awaitable[None]]
+"""What runs beside the serving."""
+
+
+class Call(NamedTuple):
+    """Which call of the API server a path is for."""
+
+    phase: Phase
+    closed: bool = False
+    """Whether it is only made for namespaces that enforce."""
 
 
 class Webhook:
@@ -54,16 +77,21 @@ class Webhook:
         court: Callable[[], Court],
         certificate: CertReloader,
         unready: Callable[[], str] = lambda: "",
+        collectors: Iterable[ClusterMetrics] = (),
     ) -> None:
-        """``court`` is asked for each review, ``unready`` for a reason not to be asked (empty when there is none)."""
+        """``court`` is asked for each review, ``unready`` for a reason not to be asked (empty when there is none).
+
+        ``collectors`` are metrics beside our own.
+        """
         self._settings = settings
         self._court = court
         self._certificate = certificate
         self._unready = unready
-        self._metrics = Metrics()
+        self._metrics = Metrics(collectors)
         self._in_flight = 0
         self._waiting_bytes = 0
         self._draining = False
+        self._strangers = 0
         self._handlers: dict[tuple[str, str], Handler] = {
             ("POST", "/mutate"): self._reviewing(Phase.MUTATE),
             ("POST", "/validate"): self._reviewing(Phase.VALIDATE),
@@ -71,14 +99,25 @@ class Webhook:
             ("GET", "/readyz"): self._readyz,
             ("GET", "/metrics"): self._metrics_text,
         }
+        self._below: dict[str, Handler] = {
+            ENFORCING: self._reviewing(Phase.VALIDATE, closed=True),
+            "/validate/": self._reviewing(Phase.VALIDATE),
+            "/mutate/": self._reviewing(Phase.MUTATE),
+        }
 
     async def serve(self, http: web.BaseRequest) -> web.Response:
         """Answer one HTTP request."""
-        handler = self._handlers.get((http.method, http.path))
+        handler = self._handlers.get((http.method, http.path)) or self._handler_below(http)
         response = await handler(http) if handler else self._unknown(http)
         if self._draining:
             response.force_close()
         return response
+
+    def _handler_below(self, http: web.BaseRequest) -> Handler | None:
+        """Paths that say more than which call it is."""
+        if http.method != "POST":
+            return None
+        return next((handler for lead, handler in self._below.items() if http.path.startswith(lead)), None)
 
     def _unknown(self, http: web.BaseRequest) -> web.Response:
         methods = [method for method, path in self._handlers if path == http.path]
@@ -104,22 +143,24 @@ class Webhook:
 
     # Reviews.
 
-    def _reviewing(self, phase: Phase) -> Handler:
+    def _reviewing(self, phase: Phase, closed: bool = False) -> Handler:
+        call = Call(phase, closed)
+
         async def review(http: web.BaseRequest) -> web.Response:
-            return await self._review(http, phase)
+            return await self._review(http, call)
 
         return review
 
-    async def _review(self, http: web.BaseRequest, phase: Phase) -> web.Response:
+    async def _review(self, http: web.BaseRequest, call: Call) -> web.Response:
         began = monotonic()
         complaint = self._impossible(http)
         if complaint:
             return self._bad(complaint, close=True)
         if http.content.is_eof():
-            return self._reviewed(http, phase, began, http.content.read_nowait())
-        return await self._review_later(http, phase, began)
+            return await self._reviewed(http, call, began, http.content.read_nowait())
+        return await self._review_later(http, call, began)
 
-    async def _review_later(self, http: web.BaseRequest, phase: Phase, began: float) -> web.Response:
+    async def _review_later(self, http: web.BaseRequest, call: Call, began: float) -> web.Response:
         """Where the body did not come along with the headers."""
         expected = http.content_length or self._settings.longest_body
         if self._busy(expected):
@@ -134,16 +175,29 @@ class Webhook:
         finally:
             self._in_flight -= 1
             self._waiting_bytes -= expected
-        return self._reviewed(http, phase, began, body)
+        return await self._reviewed(http, call, began, body)
 
-    def _reviewed(self, http: web.BaseRequest, phase: Phase, began: float, body: bytes) -> web.Response:
-        """From a body to its answer, without a pause."""
+    async def _reviewed(self, http: web.BaseRequest, call: Call, began: float, body: bytes) -> web.Response:
+        """From a body to its answer, without a pause but for a namespace that is not known yet."""
         try:
             request = parse(body)
         except ReviewError as error:
             return self._bad(str(error), close=False)
         end = began + allowance(http.rel_url.raw_query_string)
-        return web.Response(body=self._answered(request, phase, began, end), content_type=JSON)
+        if stranger(request, self._court()):
+            await self._introduced(request, min(end, began + INTRODUCTION))
+        return web.Response(body=self._answered(request, call, began, end), content_type=JSON)
+
+    async def _introduced(self, request: Request, end: float) -> None:
+        """Wait until the namespace is known. The watch brings it; nobody is asked, so nobody can be made to ask."""
+        if self._strangers >= MOST_STRANGERS:
+            return
+        self._strangers += 1
+        try:
+            while monotonic() < end and stranger(request, self._court()):
+                await asyncio.sleep(0.02)
+        finally:
+            self._strangers -= 1
 
     def _impossible(self, http: web.BaseRequest) -> str:
         """Why the headers alone rule a review out; empty when they do not."""
@@ -178,15 +232,18 @@ class Webhook:
         except (web.RequestPayloadError, HttpProcessingError) as error:
             raise ReviewError("the body broke off, or is not what its headers say") from error
 
-    def _answered(self, request: Request, phase: Phase, began: float, end: float) -> bytes:
+    def _answered(self, request: Request, call: Call, began: float, end: float) -> bytes:
         """The reply's bytes, with everything that is to be counted and logged."""
+        phase = call.phase
         try:
-            decision = self._decided(request, phase, end)
+            decision = self._decided(request, call, end)
             content = reply(request.uid, decision.answer)
         except Exception:  # a fault of ours must not become a 500, which the API server could not tell from an outage
             LOG.exception("fault uid=%s phase=%s", json.dumps(request.uid), phase.value)
             self._metrics.faulted()
-            decision = failed(request, self._court(), "Armistice met a fault of its own, which it has logged")
+            decision = failed(
+                request, self._court(), "Armistice met a fault of its own, which it has logged", call.closed
+            )
             content = reply(request.uid, decision.answer)
         seconds = monotonic() - began
         self._metrics.decided(phase, decision, seconds)
@@ -194,12 +251,12 @@ class Webhook:
             _log(request, phase, decision, seconds)
         return content
 
-    def _decided(self, request: Request, phase: Phase, end: float) -> Decision:
+    def _decided(self, request: Request, call: Call, end: float) -> Decision:
         now = monotonic()
         if now >= end:
-            return failed(request, self._court(), "its review arrived too late to be answered in time")
+            return failed(request, self._court(), "its review arrived too late to be answered in time", call.closed)
         enough = min(end, now + self._settings.longest_decision)
-        return decide(request, phase, self._court(), lambda: monotonic() >= enough)
+        return decide(request, call.phase, self._court(), lambda: monotonic() >= enough, call.closed)
 
     def _bad(self, complaint: str, close: bool) -> web.Response:
         """``close`` where the body was not read to its end."""
@@ -312,13 +369,16 @@ async def serve(
     leave: asyncio.Event,
     hurry: asyncio.Event,
     chores: tuple[Callable[[], None], ...] = (),
+    companions: Mapping[str, Companion] = MappingProxyType({}),
 ) -> None:
     """Serve until ``leave`` is set; then go on for the time of draining, or until ``hurry`` is set.
 
-    ``ready`` is told the port. Chores are done before each look at the certificate's files.
+    ``ready`` is told the port. Chores are done before each look at the certificate's files. Companions, by the names of
+    their tasks, run for as long as anything is served; one that ends early takes the process with it.
     """
     async with serving(webhook, settings, certificate) as port, asyncio.TaskGroup() as group:
-        watch = group.create_task(_watch(webhook, settings.certificate_poll, chores), name="certificate")
+        tasks = [group.create_task(_watch(webhook, settings.certificate_poll, chores), name="certificate")]
+        tasks += [group.create_task(_lasting(name, run), name=name) for name, run in companions.items()]
         ready(port)
         await leave.wait()
         webhook.drain()
@@ -328,7 +388,13 @@ async def serve(
                 await hurry.wait()
         except TimeoutError:
             pass
-        watch.cancel()
+        for task in tasks:
+            task.cancel()
+
+
+async def _lasting(name: str, run: Companion) -> None:
+    await run()
+    raise RuntimeError(f"the task {name} ended, which it never should")
 
 
 async def _watch(webhook: Webhook, every: float, chores: tuple[Callable[[], None], ...]) -> None:

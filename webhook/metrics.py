@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from itertools import accumulate, product
+from time import monotonic
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -15,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from webhook.admission import Decision, Kind, Phase
 from webhook.certs import Reload
+from webhook.following import Followed, Relist, Trouble, View
 from webhook.policy import Mode
 from webhook.verdict import Verdict
 
@@ -36,7 +38,8 @@ class Refused(Enum):
 class Metrics(Collector):
     """One process's metrics. A review costs a few additions; families are made of them when somebody asks."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: Iterable[Collector] = ()) -> None:
+        """``more`` is said beside it."""
         self._reviews: Counter[tuple[Phase, Kind, Verdict | None, bool]] = Counter()
         self._broken: Counter[tuple[Mode, Kind, Verdict | None]] = Counter()
         self._refused: Counter[Refused] = Counter()
@@ -47,6 +50,8 @@ class Metrics(Collector):
         self._gauges = (0.0, 0)
         self._registry = CollectorRegistry()
         self._registry.register(self)
+        for collector in more:
+            self._registry.register(collector)
         ProcessCollector(registry=self._registry)
 
     def decided(self, phase: Phase, decision: Decision, seconds: float) -> None:
@@ -124,6 +129,62 @@ class Metrics(Collector):
             bounds = [*map(str, BUCKETS), "+Inf"]
             buckets = list(zip(bounds, accumulate(slots), strict=True))
             family.add_metric((phase.value,), buckets, self._seconds[phase])
+        return family
+
+
+class ClusterMetrics(Collector):
+    """How the following of a cluster goes, by resource."""
+
+    def __init__(self, view: View, clock: Callable[[], float] = monotonic) -> None:
+        self._view = view
+        self._clock = clock
+
+    def collect(self) -> Iterator[Metric]:
+        """Every series of every family, those at zero too."""
+        tables, pulses = self._view.tables, self._view.pulses
+        yield self._gauge(
+            "armistice_cluster_objects", "Objects that are known.", lambda followed: len(tables[followed].known)
+        )
+        yield self._gauge(
+            "armistice_cluster_unreadable_objects",
+            "Objects that cannot be read, and are passed over; the log names them.",
+            lambda followed: len(tables[followed].unreadable),
+        )
+        yield self._gauge(
+            "armistice_cluster_synced",
+            "Whether the resource was read as a whole at least once.",
+            lambda followed: int(pulses[followed].synced),
+        )
+        yield self._gauge(
+            "armistice_cluster_absent",
+            "Whether the API server does not know the resource: its CRD is not installed.",
+            lambda followed: int(pulses[followed].absent),
+        )
+        yield self._gauge(
+            "armistice_cluster_silent_seconds",
+            "Since the API server last said anything about the resource; a bookmark counts, and comes every minute.",
+            self._silence,
+        )
+        yield self._counter("armistice_cluster_relists", "Readings as a whole, by reason.", "reason", Relist)
+        yield self._counter("armistice_cluster_errors", "What went wrong while following.", "reason", Trouble)
+
+    def _silence(self, followed: Followed) -> float:
+        """NaN before the first word."""
+        heard = self._view.pulses[followed].heard
+        return float("nan") if heard is None else max(0.0, self._clock() - heard)
+
+    def _gauge(self, name: str, text: str, value: Callable[[Followed], float]) -> Metric:
+        family = GaugeMetricFamily(name, text, labels=("resource",))
+        for followed in Followed:
+            family.add_metric((followed.value,), value(followed))
+        return family
+
+    def _counter(self, name: str, text: str, label: str, reasons: type[Relist] | type[Trouble]) -> Metric:
+        family = CounterMetricFamily(name, text, labels=("resource", label))
+        for followed, reason in product(Followed, reasons):
+            pulse = self._view.pulses[followed]
+            counted = pulse.relists if isinstance(reason, Relist) else pulse.troubles
+            family.add_metric((followed.value, reason.value), counted[reason])  # type: ignore[index]
         return family
 
 

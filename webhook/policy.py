@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
+from shared.defaulting import LimitRange
 from shared.policy import Isolation, Placing, Scope, Smt, TopologyPolicy
 
 PREFIX = "armistice.dev/"
@@ -44,6 +45,9 @@ class NamespacePolicy:
     scope: Scope = Scope.POD
     isolation: Isolation = Isolation.AUTO
     smt: Smt = Smt.FULL_CORES
+    unknown_breaks: bool = False
+    """Whether a pod of which nobody can say if it fits, for want of a topology, breaks ``enforce``. The cluster's
+    affair; no label says it."""
 
     @property
     def acting(self) -> TopologyPolicy:
@@ -176,9 +180,29 @@ class Assigned:
     warnings: tuple[str, ...] = ()
     """About its labels."""
     exempt: bool = False
+    known: bool = True
+    """Whether the namespace is known at all. Where it is not, the policy is the cluster's default, a guess."""
+    ranges: tuple[LimitRange, ...] = ()
+    """What the API server will fill in where a template says nothing."""
 
 
 EXEMPT = Assigned(NamespacePolicy(), exempt=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What an admin settled for the whole cluster."""
+
+    defaults: NamespacePolicy = field(default_factory=NamespacePolicy)
+    """Where a namespace's labels say nothing."""
+    exempt: frozenset[str] = frozenset({ALWAYS_EXEMPT})
+    """Namespaces that are left alone."""
+    usernames: frozenset[str] = frozenset()
+    """Who makes pods that are left alone. A template's pods are made by a controller, so theirs are judged."""
+    runtime_classes: frozenset[str] = frozenset()
+    """Pods of these, and templates of such pods, are left alone."""
+    mode: Mode = Mode.ENFORCE
+    """The most that is done."""
 
 
 class Policies(Protocol):

@@ -55,6 +55,12 @@ Raw = msgspec.Raw
 NOTHING = Raw(b"null")
 
 
+class User(msgspec.Struct, frozen=True):
+    """Who asks."""
+
+    username: str = ""
+
+
 class Request(msgspec.Struct, frozen=True, rename="camel"):
     """The part of ``AdmissionRequest`` that is used. The objects are still JSON; ``kind`` says what is in them."""
 
@@ -67,6 +73,7 @@ class Request(msgspec.Struct, frozen=True, rename="camel"):
     object: Raw = NOTHING
     old_object: Raw = NOTHING
     dry_run: bool | None = None
+    user_info: User = User()
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -100,13 +107,31 @@ class ContainerShape(TypedDict, total=False):
     resources: Any
 
 
+class NodeAffinityShape(TypedDict, total=False):
+    """What of a node affinity rules nodes out."""
+
+    requiredDuringSchedulingIgnoredDuringExecution: Any
+
+
+class AffinityShape(TypedDict, total=False):
+    """What of an affinity rules nodes out; other pods come and go."""
+
+    nodeAffinity: NodeAffinityShape | None
+
+
 class SpecShape(TypedDict, total=False):
-    """What of a pod's spec its weight can depend on."""
+    """What of a pod's spec its weight can depend on, and the nodes that count for it;
+    :func:`webhook.pod.parse_wish` reads no more of them."""
 
     containers: list[ContainerShape] | None
     initContainers: list[ContainerShape] | None
     resources: Any
     overhead: Any
+    nodeName: Any
+    nodeSelector: Any
+    affinity: AffinityShape | None
+    tolerations: Any
+    runtimeClassName: Any
 
 
 class PodObject(msgspec.Struct, frozen=True):

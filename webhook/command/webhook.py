@@ -8,15 +8,16 @@ import logging
 import os
 import signal
 import tempfile
-from importlib.util import find_spec
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from shared.errors import InputError
-from shared.inventory import Inventory
-from shared.policy import TopologyPolicy
 from shared.seal import KeyRing, SigningKey
 from shared.topology import Machine
 from webhook.command.inputs import (
@@ -29,20 +30,15 @@ from webhook.command.inputs import (
     wanted,
 )
 from webhook.command.output import count
-from webhook.policy import ALWAYS_EXEMPT, Mode, NamespacePolicy, Uniform
+from webhook.nodes import Fleet
+from webhook.policy import ALWAYS_EXEMPT, Mode, NamespacePolicy, Rules, Uniform
+
+if TYPE_CHECKING:
+    from webhook.admission import Session
+    from webhook.app import Companion
 
 OWN_NAMESPACE = "POD_NAMESPACE"
 """Environment variable, set by the chart: the namespace that Armistice runs in, which is exempt."""
-
-NO_CLUSTER = (
-    "--cluster: this version cannot follow a cluster's nodes and namespaces yet; "
-    "give the nodes with --nodes FILE (`kubectl get noderesourcetopologies -o yaml` prints them) or --machine NAME"
-)
-
-ONCE = (
-    "--cluster: the nodes are read once, at the start, and every namespace has the policy of the flags; "
-    "this version does not follow a cluster yet"
-)
 
 YOUNG_OBJECTS = 20_000
 """Allocations between two passes of Python's collector over young objects. Each review makes and drops about 2,000; the
@@ -52,7 +48,8 @@ default of 700 would look at them three times each."""
 @click.command(
     short_help="The admission webhook, as a process.",
     epilog="\b\nExamples:\n  armistice webhook --machine dgx-h100\n"
-    "  armistice webhook --port 8443 --cert tls.crt --key tls.key --nodes nodes.yaml --mode warn",
+    "  armistice webhook --port 8443 --cert tls.crt --key tls.key --nodes nodes.yaml --mode warn\n"
+    "  armistice webhook --cluster --config config.yaml",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8443, show_default=True, help="Port to listen on; 0 takes a free one.")
@@ -74,6 +71,12 @@ default of 700 would look at them three times each."""
     show_default=True,
     help="The most that is done about a pod that breaks the policy.",
 )
+@click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Defaults, exemptions and mode for a cluster, in YAML; instead of the flags for the policy.",
+)
 @click.option("--drain", default=10.0, show_default=True, metavar="SECONDS", help="Serve on so long after SIGTERM.")
 @click.option("--certificate-poll", default=10.0, metavar="SECONDS", hidden=True, help="Between looks at the files.")
 @click.option("-v", "--verbose", is_flag=True, help="Log allowed reviews too.")
@@ -90,6 +93,7 @@ def webhook(
     reserved_cpus: str,
     reserved_memory: str,
     mode: str,
+    config: Path | None,
     drain: float,
     certificate_poll: float,
     verbose: bool,
@@ -97,39 +101,63 @@ def webhook(
 ) -> None:
     """Answer AdmissionReviews at /mutate and /validate over TLS, until SIGTERM or Ctrl-C.
 
-    Without a cluster it judges against the given nodes, with the given policy for every namespace. Without --cert it
-    makes a short-lived certificate of its own and says where its CA is. /healthz, /readyz and /metrics are served too.
+    With --cluster it follows a cluster's nodes and topologies, and each namespace's labels say its policy; where they
+    say nothing the given policy counts. Without, it judges against the given nodes, with the given policy for every
+    namespace. Without --cert it makes a short-lived certificate of its own and says where its CA is. /healthz, /readyz
+    and /metrics are served too.
     """
     from webhook.settings import Settings
 
-    if cluster and find_spec("webhook.cluster") is None:
-        raise InputError(NO_CLUSTER)
+    _check_flags(cluster, config)
     settings = Settings(host=host, port=port, cert=cert, key=key, drain=drain, certificate_poll=certificate_poll)
     reserved = reservation(reserved_cpus, reserved_memory)
-    found = read_nodes(machines, sysfs, nodes, cluster)
-    if cluster:
-        click.echo(ONCE, err=True)
-    inventory = Inventory.of(found, reserved.cpus, reserved.memory)
+    rules = _rules(config, wanted(**policy), Mode(mode))
+    found = [] if cluster else read_nodes(machines, sysfs, nodes, cluster)
+    fleet = Fleet.whole(found, reserved.cpus, reserved.memory)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.getLogger("armistice").setLevel(logging.DEBUG if verbose else logging.INFO)
     with tempfile.TemporaryDirectory(prefix="armistice-webhook-") as folder:
         keys = _keys(signing_key)
-        _run(settings, Path(folder), keys, inventory, uniform(wanted(**policy), Mode(mode)), _against(found))
+        _run(settings, Path(folder), keys, fleet, rules, None if cluster else _against(found))
 
 
-def uniform(asked: Wanted, mode: Mode) -> Uniform:
-    """The flags as one policy for every namespace."""
+_OF_NODES = ("machines", "sysfs", "nodes", "reserved_cpus", "reserved_memory")
+_OF_POLICY = ("policy", "max_sidecar_share", "scope", "isolation", "smt", "mode")
+
+
+def _check_flags(cluster: bool, config: Path | None) -> None:
+    """Flags that say the same thing twice."""
+    if cluster and (given := _given(_OF_NODES)):
+        raise InputError(f"--cluster and {given}: nodes and what they reserve come from the cluster; leave {given} out")
+    if config and (given := _given(_OF_POLICY)):
+        raise InputError(f"--config and {given}: both say the policy; write it into {config} and leave {given} out")
+
+
+def _given(names: tuple[str, ...]) -> str:
+    """The first of some parameters that was given on the command line, as it is written there; or nothing."""
+    ctx = click.get_current_context()
+    found = (param for param in ctx.command.params if param.name in names)
+    given = (param for param in found if ctx.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE)
+    return next((param.opts[0] for param in given), "")
+
+
+def _rules(config: Path | None, asked: Wanted, mode: Mode) -> Rules:
+    """What the flags or the file settle."""
+    exempt = frozenset({ALWAYS_EXEMPT, os.environ.get(OWN_NAMESPACE, "")} - {""})
+    if config is not None:
+        from webhook.config import read_config
+
+        return read_config(config, exempt)
     placing = asked.placing
     policy = NamespacePolicy(
         enforce=placing.policy,
-        warn=placing.policy if placing.policy is not TopologyPolicy.NONE else TopologyPolicy.NONE,
+        warn=placing.policy,
         max_sidecar_share=asked.max_share,
         scope=placing.scope,
         isolation=placing.isolation,
         smt=placing.smt,
     )
-    exempt = {ALWAYS_EXEMPT, os.environ.get(OWN_NAMESPACE, "")} - {""}
-    return Uniform(policy, frozenset(exempt), mode)
+    return Rules(policy, exempt, mode=mode)
 
 
 def _keys(path: Path | None) -> tuple[SigningKey, KeyRing]:
@@ -148,11 +176,12 @@ def _run(
     settings: Any,
     folder: Path,
     keys: tuple[SigningKey, KeyRing],
-    inventory: Inventory,
-    policies: Uniform,
-    against: str,
+    fleet: Fleet,
+    rules: Rules,
+    against: str | None,
 ) -> None:
-    from webhook.admission import Court
+    """``against`` says which nodes; None follows a cluster."""
+    from webhook.admission import Court, Session
     from webhook.app import Webhook, serve
     from webhook.certs import CertReloader, SelfMade, utc_now
     from webhook.command.check import upgrades
@@ -164,27 +193,68 @@ def _run(
     certificate = CertReloader(cert, key, utc_now())
     public = folder / "intent.pub"
     public.write_bytes(public_pem(keys[0]))
-    # Nothing has gone through mutation before it comes here, unless the caller says so by bringing the intent along.
-    court = Court(policies, Bench(inventory, upgrades()), *keys, intent_required=False)
-    process = Webhook(settings, lambda: court, certificate)
+    bench = Bench(fleet, upgrades())
+    uniform = Uniform(rules.defaults, rules.exempt, rules.mode)
+    # Without a cluster nothing went through mutation before it comes here, unless the caller brings the intent along.
+    session = Session(Court(uniform, bench, *keys, intent_required=against is None, rules=rules))
+    cluster = None if against is not None else _Cluster(session, rules)
+    process = Webhook(settings, lambda: session.court, certificate, *(cluster.parts if cluster else ()))
 
     def tell(port: int) -> None:
         if own:
             click.echo(f"CA certificate  {own.ca}")
         click.echo(f"public key      {public} (id {keys[0].id})")
-        click.echo(f"nodes           {against}")
-        click.echo(f"policy          {policies.policy.enforce.value}, mode {policies.mode.value}")
+        click.echo(f"nodes           {against or 'the cluster'}")
+        labels = ", where a namespace's labels say nothing" if cluster else ""
+        click.echo(f"policy          {rules.defaults.enforce.value}, mode {rules.mode.value}{labels}")
         click.echo(f"ready           https://{_in_url(settings.host)}:{port}")
 
     async def run() -> None:
         leave, hurry = _signals()
         chores = (lambda: own.renew_in_time(utc_now()),) if own else ()
-        await serve(process, settings, certificate, tell, leave, hurry, chores)
+        async with AsyncExitStack() as stack:
+            companions = await cluster.companions(stack) if cluster else {}
+            await serve(process, settings, certificate, tell, leave, hurry, chores, companions)
 
-    gc.collect()
-    gc.freeze()  # what is there by now stays; only what reviews make is worth looking at
+    _settle_memory()
     gc.set_threshold(YOUNG_OBJECTS, 20, 100)
     asyncio.run(run())
+
+
+def _settle_memory() -> None:
+    """What is there by now stays; only what reviews make is worth looking at."""
+    gc.collect()
+    gc.freeze()
+
+
+class _Cluster:
+    """What it takes to follow a cluster."""
+
+    def __init__(self, session: Session, rules: Rules) -> None:
+        from webhook.following import View
+        from webhook.metrics import ClusterMetrics
+        from webhook.renewal import Renewal
+
+        self._session = session
+        self._view = View(rules)
+        self._renewal = Renewal(self._view, self._learn)
+        self.parts = (self._renewal.unready, (ClusterMetrics(self._view),))
+        session.learn(policies=self._view)
+
+    def _learn(self, fleet: Fleet) -> None:
+        first = bool(self._renewal.unready())
+        self._session.learn(bench=replace(self._session.court.bench, fleet=fleet))
+        if first:
+            _settle_memory()
+
+    async def companions(self, stack: AsyncExitStack) -> Mapping[str, Companion]:
+        """The tasks that follow it. Raises InputError where nothing says which cluster."""
+        from webhook.cluster.connection import connect
+        from webhook.cluster.watching import follow
+
+        api = await connect()
+        stack.push_async_callback(api.close)
+        return {"cluster": lambda: follow(api, self._view), "fleet": self._renewal.run}
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:
