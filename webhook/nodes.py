@@ -156,6 +156,9 @@ class _Recent(Generic[K, V]):
         self._most = most
         self._found: dict[K, V] = {}
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def get(self, key: K) -> V | None:
         found = self._found.pop(key, None)
         if found is not None:

@@ -34,8 +34,6 @@ from webhook.nodes import Fleet
 from webhook.policy import ALWAYS_EXEMPT, Mode, NamespacePolicy, Rules, Uniform
 
 if TYPE_CHECKING:
-    from kubernetes.aio.client import ApiClient
-
     from webhook.admission import Session
     from webhook.app import Companion
     from webhook.survey import Roll
@@ -241,7 +239,7 @@ class _Cluster:
         self._session = session
         self._view = View(rules)
         self._renewal = Renewal(self._view, self._learn)
-        self._api: ApiClient | None = None
+        self._api: Any = None
         self.parts: dict[str, Any] = {
             "unready": self._renewal.unready,
             "collectors": (ClusterMetrics(self._view),),
@@ -258,7 +256,6 @@ class _Cluster:
     async def _pods_of(self, namespace: str, until: float) -> Roll:
         from webhook.cluster.pods import read_pods
 
-        assert self._api is not None  # whoever serves has its companions
         return await read_pods(self._api, namespace, until)
 
     async def companions(self, stack: AsyncExitStack) -> Mapping[str, Companion]:
