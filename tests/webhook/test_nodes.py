@@ -367,8 +367,8 @@ VERDICTS: list[tuple[str, Pod, dict[str, Any], Verdict, str]] = [
         pod(even("app", "40")),
         {"nodeSelector": {"pool": "new"}},
         Verdict.UNKNOWN,
-        'Pod "web": the one node that its node selector allows and whose taints it tolerates has published no '
-        "topology; whether it fits one NUMA node is unknown",
+        'Pod "web": the one node that its node selector allows has published no topology; '
+        "whether it fits one NUMA node is unknown",
     ),
     (
         "a node that is not there",
