@@ -22,6 +22,9 @@ OURS = "app.kubernetes.io/name=armistice"
 CONFIG_SUFFIX, CONFIG_KEY = "-config", "config.yaml"
 """The chart's ConfigMap is called so after the installation, and holds the config file under this key."""
 
+DATE = 10
+"""Characters of a time that are its date."""
+
 LEVELS = ("enforce", "warn", "audit")
 
 
@@ -234,11 +237,12 @@ def _value(setting: Setting) -> str:
     return "no limit" if setting.value is None else str(setting.value)
 
 
-def _since(setting: Setting) -> str:
-    """A time; in brackets where it is only the namespace's own."""
-    if not setting.since:
+def _since(setting: Setting | None, longest: int = 40) -> str:
+    """A time, or the first characters of it; in brackets where it is only the namespace's own."""
+    if setting is None or not setting.since:
         return "-"
-    return f"({setting.since})" if setting.since_what is Since.CREATION else setting.since
+    time = printable(setting.since[:longest])
+    return f"({time})" if setting.since_what is Since.CREATION else time
 
 
 def _row(found: Standing) -> list[str]:
@@ -251,7 +255,7 @@ def _row(found: Standing) -> list[str]:
         printable(found.namespace),
         *(_value(by_name[level]) for level in LEVELS),
         ", ".join(sources if len(set(sources)) > 1 else sources[:1]),
-        _since(newest) if newest else "-",
+        _since(newest, DATE),
         ", ".join(f"{setting.name} {_value(setting)}" for setting in others),
     ]
 
