@@ -20,8 +20,8 @@ MOST = 3000
 
 
 async def read_pods(api: client.ApiClient, namespace: str, until: float) -> Roll:
-    """The pods of a namespace, the first of them where they are many or the time (``time.monotonic``) is up. Raises
-    nothing: what went wrong is said."""
+    """The pods of a namespace; the first of them where they are many, the time (``time.monotonic``) is up, or the API
+    server fails on the way. Raises nothing: why there are none is said."""
     pods: list[PodObject] = []
     read = remaining = 0
     token = ""
@@ -33,12 +33,15 @@ async def read_pods(api: client.ApiClient, namespace: str, until: float) -> Roll
                 read, remaining, token = read + page.read, page.remaining, page.token
                 if not token or read >= MOST:
                     break
-    except TimeoutError:
+    except (InputError, aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
         if not read:
-            return Roll(complaint="the API server did not list them in time")
-    except (InputError, aiohttp.ClientError, OSError) as error:
-        return Roll(complaint=" ".join(str(error).split()) or type(error).__name__)
+            late = isinstance(error, TimeoutError)
+            return Roll(complaint="the API server did not list them in time" if late else _told(error))
     return Roll(tuple(pods), read, read + max(remaining, bool(token)))
+
+
+def _told(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 async def _asked(api: client.ApiClient, namespace: str, token: str) -> bytes:
