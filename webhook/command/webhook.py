@@ -36,6 +36,7 @@ from webhook.policy import ALWAYS_EXEMPT, Mode, NamespacePolicy, Rules, Uniform
 if TYPE_CHECKING:
     from webhook.admission import Session
     from webhook.app import Companion
+    from webhook.survey import Roll
 
 OWN_NAMESPACE = "POD_NAMESPACE"
 """Environment variable, set by the chart: the namespace that Armistice runs in, which is exempt."""
@@ -198,7 +199,7 @@ def _run(
     # Without a cluster nothing went through mutation before it comes here, unless the caller brings the intent along.
     session = Session(Court(uniform, bench, *keys, intent_required=against is None, rules=rules))
     cluster = None if against is not None else _Cluster(session, rules)
-    process = Webhook(settings, lambda: session.court, certificate, *(cluster.parts if cluster else ()))
+    process = Webhook(settings, lambda: session.court, certificate, **(cluster.parts if cluster else {}))
 
     def tell(port: int) -> None:
         if own:
@@ -238,7 +239,12 @@ class _Cluster:
         self._session = session
         self._view = View(rules)
         self._renewal = Renewal(self._view, self._learn)
-        self.parts = (self._renewal.unready, (ClusterMetrics(self._view),))
+        self._api: Any = None
+        self.parts: dict[str, Any] = {
+            "unready": self._renewal.unready,
+            "collectors": (ClusterMetrics(self._view),),
+            "pods_of": self._pods_of,
+        }
         session.learn(policies=self._view)
 
     def _learn(self, fleet: Fleet) -> None:
@@ -247,12 +253,17 @@ class _Cluster:
         if first:
             _settle_memory()
 
+    async def _pods_of(self, namespace: str, until: float) -> Roll:
+        from webhook.cluster.pods import read_pods
+
+        return await read_pods(self._api, namespace, until)
+
     async def companions(self, stack: AsyncExitStack) -> Mapping[str, Companion]:
         """The tasks that follow it. Raises InputError where nothing says which cluster."""
         from webhook.cluster.connection import connect
         from webhook.cluster.watching import follow
 
-        api = await connect()
+        self._api = api = await connect()
         stack.push_async_callback(api.close)
         return {"cluster": lambda: follow(api, self._view), "fleet": self._renewal.run}
 
