@@ -281,7 +281,7 @@ class Webhook:
     def _reason_unready(self) -> str:
         if self._draining:
             return "it is going away"
-        if self._certificate.not_after <= utc_now():
+        if self._certificate.ended(utc_now()):
             return "its certificate has ended"
         return self._unready()
 
