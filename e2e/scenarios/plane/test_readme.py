@@ -23,6 +23,8 @@ from e2e.scenarios.plane.test_webhook import published
 from tests.support.commands import commands
 from webhook.command.__main__ import COMMANDS
 
+pytestmark = pytest.mark.slow
+
 README = CHART / "README.md"
 
 NOT_TYPED = {
@@ -98,7 +100,9 @@ class Admin:
 
     def _start(self) -> None:
         """A node that publishes, and the webhook's pods, so to speak."""
-        publish(self.plane, published(), {"cpu": "8", "memory": "16Gi"})
+        publish(
+            self.plane, {**published(), "topologyPolicies": []}, {"cpu": "8", "memory": "16Gi", "pods": "0"}
+        )  # nobody would end a pod there
         self.replicas = Installed(Release(self.plane, RELEASE, NAMESPACE)).replicas()
         self.replicas.start(2)
 
