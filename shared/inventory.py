@@ -10,16 +10,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from functools import cached_property
 
 from shared.allocator import fits, offer
 from shared.cpuset import EMPTY, CpuSet
 from shared.intent import Intent
-from shared.ledger import Book, Ledger, for_pods
+from shared.ledger import Book, Ledger, Site, for_pods
+from shared.misfit import hugepages_name
 from shared.placement import Misfit
+from shared.quantity import spoken
 from shared.topology import Machine
 
-K = TypeVar("K")
+
+class Structure:
+    """What nodes of one family share. Compared often, so that its hash is worked out once and equal ones are one."""
+
+    __slots__ = ("_hash", "_parts")
+
+    def __init__(self, parts: tuple[object, ...]) -> None:
+        self._parts = parts
+        self._hash = hash(parts)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Structure) and self._parts == other._parts)
+
+
+Structures = dict[Structure, Structure]
+"""Those that were met, each by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +48,77 @@ class Known:
 
     name: str
     ledger: Ledger
+    allocatable: Mapping[str, int] | None
+    """What the scheduler gives to all pods of the node together: millicores, bytes, pieces. None where nobody says."""
+    structure: Structure
+    amounts: tuple[int, ...]
+    """What members of a family differ in, in one order for all of them."""
+    memory: int
+    """Bytes of ordinary pages of all NUMA nodes."""
+
+    @classmethod
+    def of(
+        cls,
+        machine: Machine,
+        reserved: CpuSet = EMPTY,
+        reserved_memory: int = 0,
+        allocatable: Mapping[str, int] | None = None,
+        met: Structures | None = None,
+    ) -> Known:
+        """A machine less what is reserved. Raises InputError where a reservation cannot be."""
+        ledger = Ledger.of(machine, reserved, reserved_memory)
+        structure = Structure(_structure(ledger, allocatable))
+        structure = structure if met is None else met.setdefault(structure, structure)
+        memory = sum(book.memory or 0 for book in ledger.books)
+        return cls(machine.name, ledger, allocatable, structure, _amounts(ledger, allocatable), memory)
 
     def holds(self, intent: Intent) -> bool:
         """Whether the empty machine has a place for a pod."""
-        return fits(self.ledger, intent)
+        return _covers(self.allocatable, intent) and fits(self.ledger, intent)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Family:
     """Nodes that differ only in amounts."""
 
-    ideal: Ledger
-    leaders: tuple[Known, ...]
-    """The members that no other member beats in everything; the one with the most memory first."""
+    members: tuple[Known, ...]
+    """The one with the most memory first."""
+
+    @cached_property
+    def leaders(self) -> tuple[Known, ...]:
+        """The members that no other member beats in everything. Worked out when it is asked for: most pods are held by
+        the first member, or by none."""
+        distinct = {member.amounts: member for member in reversed(self.members)}  # of equals the first
+        found: list[Known] = []
+        for member in self.members:
+            if distinct[member.amounts] is member and not any(_beats(leader, member) for leader in found):
+                found.append(member)
+        return tuple(found)
+
+    def holder(self, intent: Intent) -> Known | None:
+        """A member that holds a pod; None when none does."""
+        first = self.members[0]
+        if first.holds(intent):
+            return first
+        if not self._may_hold(intent):
+            return None
+        return next((leader for leader in self.leaders if leader is not first and leader.holds(intent)), None)
+
+    def _may_hold(self, intent: Intent) -> bool:
+        ideal = self._ideal
+        return ideal is not None and _covers(ideal[1], intent) and fits(ideal[0], intent)
+
+    @cached_property
+    def _ideal(self) -> tuple[Ledger, Mapping[str, int] | None] | None:
+        """The most that any member has, of each amount; None where the first member has it all."""
+        first = self.members[0]
+        most = tuple(max(column) for column in zip(*(member.amounts for member in self.members), strict=True))
+        if most == first.amounts:
+            return None
+        amounts = iter(most)
+        books = tuple(_book(book, amounts) for book in first.ledger.books)
+        allocatable = None if first.allocatable is None else dict(zip(sorted(first.allocatable), amounts, strict=True))
+        return replace(first.ledger, layout=replace(first.ledger.layout, books=books), books=books), allocatable
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,38 +141,39 @@ class Closest:
     misfit: Misfit
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Inventory:
     """Every node that counts for a verdict."""
 
     known: tuple[Known, ...]
     """All of them, in the order given."""
     families: tuple[Family, ...]
-    largest: Zone | None
-    """The NUMA node with the most CPUs, of those the one with the most memory."""
 
     @classmethod
     def of(cls, machines: Iterable[Machine], reserved: CpuSet = EMPTY, reserved_memory: int = 0) -> Inventory:
         """From machines, less what is reserved on each. Raises InputError where a reservation cannot be."""
-        known = tuple(Known(m.name, Ledger.of(m, reserved, reserved_memory)) for m in machines)
-        groups: dict[tuple[object, ...], list[Known]] = {}
+        met: Structures = {}
+        return cls.holding(Known.of(machine, reserved, reserved_memory, met=met) for machine in machines)
+
+    @classmethod
+    def holding(cls, known: Iterable[Known]) -> Inventory:
+        """From machines that are known."""
+        known = tuple(known)
+        groups: dict[Structure, list[Known]] = {}
         for each in known:
-            groups.setdefault(_structure(each.ledger), []).append(each)
-        families = tuple(_family(members) for members in groups.values())
-        zones = [zone for family in families for leader in family.leaders for zone in zones_of(leader)]
-        return cls(known, families, max(zones, key=lambda z: (z.cpu, z.memory or 0), default=None))
+            groups.setdefault(each.structure, []).append(each)
+        families = (Family(tuple(sorted(members, key=lambda k: (-k.memory, k.name)))) for members in groups.values())
+        return cls(known, tuple(families))
+
+    @cached_property
+    def largest(self) -> Zone | None:
+        """The NUMA node with the most CPUs, of those the one with the most memory."""
+        zones = (zone for family in self.families for zone in _largest_of(family))
+        return max(zones, key=lambda z: (z.cpu, z.memory or 0), default=None)
 
     def holder(self, intent: Intent) -> Known | None:
         """A machine that holds the pod, or None when no machine does."""
-        for family in self.families:
-            first, *others = family.leaders
-            if first.holds(intent):
-                return first
-            if others and fits(family.ideal, intent):
-                for leader in others:
-                    if leader.holds(intent):
-                        return leader
-        return None
+        return next((holder for family in self.families if (holder := family.holder(intent)) is not None), None)
 
     def holders(self, intent: Intent) -> Iterator[str]:
         """The names of all machines that hold the pod."""
@@ -104,10 +183,9 @@ class Inventory:
         """Of machines that do not hold the pod, the one that lacks the least; None when there is none."""
         best: Closest | None = None
         for family in self.families:
-            for leader in family.leaders[:1]:
-                misfit = offer(leader.ledger, "", intent)
-                if isinstance(misfit, Misfit) and (best is None or lack(misfit) < lack(best.misfit)):
-                    best = Closest(leader, misfit)
+            misfit = _misfit(family.members[0], intent)
+            if misfit is not None and (best is None or lack(misfit) < lack(best.misfit)):
+                best = Closest(family.members[0], misfit)
         return best
 
 
@@ -119,14 +197,56 @@ def lack(misfit: Misfit) -> tuple[float, float]:
 
 def zones_of(known: Known) -> Iterator[Zone]:
     """The NUMA nodes of a machine that have CPUs."""
-    layout = known.ledger.layout
-    for site in layout.with_cpus:
-        held = [layout.books[place].memory for place in site.domain]
-        memory = None if any(m is None for m in held) else sum(m or 0 for m in held)
-        yield Zone(known.name, site.id, 1000 * site.cpus.bit_count(), memory)
+    return (_zone(known, site) for site in known.ledger.layout.with_cpus)
 
 
-def _structure(ledger: Ledger) -> tuple[object, ...]:
+def _zone(known: Known, site: Site) -> Zone:
+    held = [known.ledger.layout.books[place].memory for place in site.domain]
+    memory = None if any(m is None for m in held) else sum(m or 0 for m in held)
+    return Zone(known.name, site.id, 1000 * site.cpus.bit_count(), memory)
+
+
+def _largest_of(family: Family) -> Iterator[Zone]:
+    """For each NUMA node that has as many CPUs as any, the member with the most memory there."""
+    sites = list(family.members[0].ledger.layout.with_cpus)
+    most = max((site.cpus.bit_count() for site in sites), default=0)
+    for site in sites:
+        if site.cpus.bit_count() == most:
+            yield _zone(max(family.members, key=lambda known: _memory_at(known, site)), site)
+
+
+def _memory_at(known: Known, site: Site) -> int:
+    return sum(known.ledger.books[place].memory or 0 for place in site.domain)
+
+
+def asked(intent: Intent) -> dict[str, int]:
+    """What the scheduler counts of a pod: millicores, bytes, pieces."""
+    pages = {hugepages_name(size): amount for size, amount in intent.hugepages.items()}
+    return {"cpu": intent.cpu, "memory": intent.memory, **pages, **intent.devices}
+
+
+def _covers(allocatable: Mapping[str, int] | None, intent: Intent) -> bool:
+    if allocatable is None:
+        return True
+    return all(allocatable.get(name, 0) >= amount for name, amount in asked(intent).items() if amount)
+
+
+def _misfit(known: Known, intent: Intent) -> Misfit | None:
+    """Why a machine does not hold a pod: its NUMA nodes, or what the scheduler gives of it, whichever is less."""
+    answer = offer(known.ledger, "", intent)
+    wanted = asked(intent)
+    misfit = answer if isinstance(answer, Misfit) else Misfit("", "", wanted, wanted)
+    if _covers(known.allocatable, intent):
+        return misfit if misfit is answer else None
+    allocatable = known.allocatable or {}
+    short = {name: allocatable.get(name, 0) for name, amount in wanted.items() if amount > allocatable.get(name, 0)}
+    found = {name: min(amount, short.get(name, amount)) for name, amount in misfit.found.items()}
+    told = " and ".join(spoken(name, amount, wanted[name]) for name, amount in short.items())
+    hint = f"all pods of {known.name} together may have {told}"
+    return replace(misfit, found=found, hint="; ".join(filter(None, (misfit.hint, hint))))
+
+
+def _structure(ledger: Ledger, allocatable: Mapping[str, int] | None) -> tuple[object, ...]:
     machine = ledger.layout.machine
     return (
         ledger.free,
@@ -135,63 +255,29 @@ def _structure(ledger: Ledger) -> tuple[object, ...]:
         machine.uncore_caches,
         tuple((n.id, n.cpus, n.memory is None, bool(n.memory), for_pods(n)) for n in machine.numa_nodes),
         machine.distances,
-        machine.known_devices,
+        tuple((tuple(sorted(book.pages)), tuple(sorted(book.devices))) for book in ledger.books),
+        None if allocatable is None else tuple(sorted(allocatable)),
     )
 
 
-def _family(members: list[Known]) -> Family:
-    members = sorted(members, key=lambda known: (-_memory(known), known.name))
-    seen: set[tuple[object, ...]] = set()
-    leaders: list[Known] = []
-    for member in members:
-        if _key(member) not in seen:
-            seen.add(_key(member))
-            if not any(_beats(leader, member) for leader in leaders):
-                leaders.append(member)
-    first = members[0].ledger
-    books = tuple(_most([member.ledger.books[place] for member in members]) for place in range(len(first.books)))
-    ideal = replace(first, layout=replace(first.layout, books=books), books=books)
-    return Family(ideal, tuple(leaders))
+def _amounts(ledger: Ledger, allocatable: Mapping[str, int] | None) -> tuple[int, ...]:
+    """In the order in which :func:`_book` reads them again."""
+    found: list[int] = []
+    for book in ledger.books:
+        found.append(book.memory or 0)
+        found += (book.pages[size] for size in sorted(book.pages))
+        found += (book.devices[name] for name in sorted(book.devices))
+    found += (amount for _, amount in sorted((allocatable or {}).items()))
+    return tuple(found)
 
 
-def _key(known: Known) -> tuple[object, ...]:
-    return tuple(
-        (book.memory, tuple(sorted(book.pages.items())), tuple(sorted(book.devices.items())))
-        for book in known.ledger.books
-    )
-
-
-def _memory(known: Known) -> int:
-    return sum(book.memory or 0 for book in known.ledger.books)
+def _book(like: Book, amounts: Iterator[int]) -> Book:
+    memory = next(amounts)
+    pages = {size: next(amounts) for size in sorted(like.pages)}
+    devices = {name: next(amounts) for name in sorted(like.devices)}
+    return Book(None if like.memory is None else memory, pages, devices)
 
 
 def _beats(a: Known, b: Known) -> bool:
     """Whether a has at least as much of everything, everywhere."""
-    return all(
-        (ours.memory or 0) >= (theirs.memory or 0)
-        and _covers(ours.pages, theirs.pages)
-        and _covers(ours.devices, theirs.devices)
-        for ours, theirs in zip(a.ledger.books, b.ledger.books, strict=True)
-    )
-
-
-def _covers(ours: Mapping[K, int], theirs: Mapping[K, int]) -> bool:
-    return all(ours.get(key, 0) >= amount for key, amount in theirs.items())
-
-
-def _most(books: list[Book]) -> Book:
-    memory = [book.memory for book in books]
-    return Book(
-        memory=None if memory[0] is None else max(m or 0 for m in memory),
-        pages=_most_of_each([book.pages for book in books]),
-        devices=_most_of_each([book.devices for book in books]),
-    )
-
-
-def _most_of_each(amounts: list[Mapping[K, int]]) -> dict[K, int]:
-    """By key the largest amount. One pass: a family can have thousands of members."""
-    most: dict[K, int] = {}
-    for each in amounts:
-        for key, amount in each.items():
-            most[key] = max(amount, most.get(key, 0))
-    return most
+    return all(map(int.__ge__, a.amounts, b.amounts))

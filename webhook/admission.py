@@ -25,7 +25,7 @@ from shared.policy import TopologyPolicy
 from shared.seal import ANNOTATION, GENERATED_BASE, PLUGIN, KeyRing, SigningKey, open_, seal
 from webhook.messages import join, notes, say, whom
 from webhook.patch import annotate
-from webhook.pod import TEMPLATES, Subject, find_template, parse_pod
+from webhook.pod import TEMPLATES, Subject, find_template, parse_pod, parse_wish
 from webhook.policy import PREFIX, Assigned, Mode, NamespacePolicy, Policies, Rules, strangers
 from webhook.review import (
     LONGEST_WARNING,
@@ -304,7 +304,8 @@ _PASSED_OVER = frozenset({ANNOTATION, REQUIRED_PLUGINS})
 
 
 def weight_key(template: Mapping[str, Any]) -> bytes:
-    """Equal for templates that weigh the same: everything in them that :func:`webhook.pod.parse_pod` can see."""
+    """Equal for templates that weigh the same and may run on the same nodes: everything in them that
+    :func:`webhook.pod.parse_pod` and :func:`webhook.pod.parse_wish` can see."""
     annotations = template["metadata"]["annotations"] or {}
     if not annotations.keys().isdisjoint(_PASSED_OVER):  # ours, which no weight depends on
         annotations = {key: text for key, text in annotations.items() if key not in _PASSED_OVER}
@@ -320,7 +321,7 @@ def find(
     """
     _check_size(template)
     pod = with_defaults(parse_pod(template), ranges)
-    ruling = rule(pod, bench, policy.judging, policy.max_sidecar_share, late)
+    ruling = rule(pod, bench, policy.judging, policy.max_sidecar_share, late, parse_wish(template))
     levels = ((Mode.ENFORCE, policy.enforce), (Mode.WARN, policy.warn), (Mode.AUDIT, policy.audit))
     broken = tuple(mode for mode, level in levels if breaks(level, ruling))
     if policy.unknown_breaks and ruling.verdict is Verdict.UNKNOWN and breaks_unknown(policy.enforce):

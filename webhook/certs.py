@@ -51,8 +51,8 @@ class Span(NamedTuple):
 
     @property
     def born(self) -> datetime:
-        """When it was made: it says that it began an hour earlier."""
-        return self.begin + min(SKEW, (self.end - self.begin) / 2)
+        """When it was made: ours say that they began an hour earlier."""
+        return self.begin + SKEW if self.begin + SKEW < self.end else self.begin
 
     def covers(self, now: datetime) -> bool:
         """By the clock, which may have been set back."""

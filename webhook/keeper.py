@@ -29,7 +29,7 @@ from shared.errors import InputError
 from shared.seal import KeyRing, SigningKey
 from webhook.authority import Authorities, Served, Sightings, Terms, due, next_signer, renewed
 from webhook.bundles import Configuration, bundles, repair
-from webhook.certs import Certificate, certificates_in, fingerprint, issue, refusal, utc_now
+from webhook.certs import Certificate, certificates_in, fingerprint, issue, refusal
 from webhook.cluster.writing import (
     ROUNDS,
     ClusterError,
@@ -83,7 +83,6 @@ class Keeper:
         learn: Callable[[SigningKey, KeyRing], None],
         terms: Terms = TERMS,
         pace: Pace = PACE,
-        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         """``certificate`` is the live one; None where it comes from files, and bundles are somebody else's. ``names``
         are what clients call us; ``learn`` is told of the key that signs and of all that are believed."""
@@ -97,7 +96,6 @@ class Keeper:
         self._names = names
         self._terms = terms
         self._pace = pace
-        self._clock = clock
         self._places = {
             one: configuration(one.kind, installation.configuration) for one in Configuration if certificate
         }
@@ -151,6 +149,7 @@ class Keeper:
         """Until it is cancelled; then the Lease is handed on."""
         self._writer = writer
         try:
+            await self._campaign()  # first: who writes need not wait for its turn then
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._lead(), name="leadership")
                 for place in self._places.values():
@@ -181,15 +180,10 @@ class Keeper:
         for since in self._undone.values():
             yield max(since + self._pace.patience - at, 0.0)
         if self._key_waits_until:
-            yield max((self._key_waits_until - self._now()).total_seconds(), 0.0)
+            yield max((self._key_waits_until - self._writer.now()).total_seconds(), 0.0)
         for since in self._seen.trusted.values() if self._seen else ():
             if at < since + self._terms.settle:
                 yield since + self._terms.settle - at
-
-    def _now(self) -> datetime:
-        """The wall clock; the API server's, where the two differ by more than what a slow answer explains."""
-        now = self._clock()
-        return now + self._writer.ahead if abs(self._writer.ahead) > timedelta(minutes=1) else now
 
     async def _look(self) -> bool:
         """One look at everything. Whether all is well."""
@@ -197,7 +191,7 @@ class Keeper:
         for step in self._steps():
             well &= await self._step(step)
         if well:
-            self.figures.synced = self._now()
+            self.figures.synced = self._writer.now()
         return well
 
     def _steps(self) -> tuple[Callable[[], Awaitable[None]], ...]:
@@ -277,7 +271,7 @@ class Keeper:
         place = config_map(self._installation.keys, self._installation.namespace)
 
         def change(found: Json | None) -> Json | None:
-            wanted = _publication(found).with_keys(public, self._now())
+            wanted = _publication(found).with_keys(public, self._writer.now())
             if found is not None and _says(found, wanted):
                 self._nothing_to_do(Work.PUBLIC_KEYS)
                 return None
@@ -297,7 +291,7 @@ class Keeper:
         self.figures.public_keys = len(publication.ring.keys)
         usable = publication.usable_at(key.id, self._pace.key_delay)
         signing = self.keys[0] if self.keys else None
-        ripe = usable is not None and usable <= self._now()
+        ripe = usable is not None and usable <= self._writer.now()
         self._key_waits_until = None if ripe or (signing and signing.id == key.id) else usable
         if ripe and (signing is None or signing.id != key.id):
             LOG.info("signing key in use id=%s", key.id)
@@ -316,12 +310,12 @@ class Keeper:
 
         def change(found: Json | None) -> Json | None:
             authorities = Authorities.read(_fields(found))
-            if not due(authorities, self._now(), self._terms):
+            if not due(authorities, self._writer.now(), self._terms):
                 self._nothing_to_do(Work.AUTHORITIES)
                 return None
             if not self._my_turn(Work.AUTHORITIES):
                 return None
-            return _with_fields(found or place.bare, renewed(authorities, self._now(), self._terms))
+            return _with_fields(found or place.bare, renewed(authorities, self._writer.now(), self._terms))
 
         found, made = await self._writer.ensure(place, change, self._conflicted(Work.AUTHORITIES))
         self._authorities = Authorities.read(_fields(found))
@@ -376,7 +370,7 @@ class Keeper:
     async def _keep_leaf(self) -> None:
         """Without a word to the API server."""
         assert self._certificate is not None
-        now = self._now()
+        now = self._writer.now()
         issuer = next_signer(self._served, self._authorities, now, self._trusted(), self._terms)
         if issuer is None:
             if self._served is None or not self._served.span.covers(now):
@@ -397,22 +391,25 @@ class Keeper:
     # Turns, and news.
 
     async def _lead(self) -> None:
-        place = lease(self._installation.lease, self._installation.namespace)
         while True:
-            before = monotonic() < self._leads_until
-            try:
-                await self._stand(place)
-            except ClusterError as error:
-                self._tell("lease", str(error))
-                if error.forbidden:  # then there is no order, and everybody's turn is now
-                    self._leads_until = monotonic() + GRACE
-            else:
-                self._tell("lease", "")
-            leads = self.figures.leading = monotonic() < self._leads_until
-            if leads and not before:
-                LOG.info("leading identity=%s", self._installation.identity)
-                self._woken.set()
             await asyncio.sleep(PERIOD)
+            await self._campaign()
+
+    async def _campaign(self) -> None:
+        """One try to take or renew the Lease."""
+        try:
+            await self._stand(lease(self._installation.lease, self._installation.namespace))
+        except ClusterError as error:
+            self._tell("lease", str(error))
+            if error.forbidden:  # then there is no order, and everybody's turn is now
+                self._leads_until = monotonic() + GRACE
+        else:
+            self._tell("lease", "")
+        leads = monotonic() < self._leads_until
+        if leads and not self.figures.leading:
+            LOG.info("leading identity=%s", self._installation.identity)
+            self._woken.set()
+        self.figures.leading = leads
 
     async def _stand(self, place: Place) -> None:
         """Take or renew the Lease, if it is ours to take."""
@@ -423,7 +420,7 @@ class Keeper:
         if not self._tenure.open_to(self._installation.identity, at):
             self._leads_until = float("-inf")
             return
-        wanted = taken(found, place.bare, self._installation.identity, self._now())
+        wanted = taken(found, place.bare, self._installation.identity, self._writer.now())
         try:
             self._lease = await (self._writer.replace if found else self._writer.create)(place, wanted)
         except Conflict:

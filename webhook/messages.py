@@ -14,6 +14,7 @@ from shared.placement import Misfit
 from shared.pod import is_hugepages
 from shared.quantity import spoken, text
 from webhook.change import Change
+from webhook.nodes import Choice, Constraint, Limit, Refusal
 from webhook.pod import Subject
 from webhook.printable import printable
 from webhook.verdict import Heavy, Ruling, Verdict
@@ -68,10 +69,12 @@ def _clauses(ruling: Ruling) -> Iterator[str]:
         case Verdict.UNEVEN:
             yield from _uneven(ruling)
         case Verdict.UNKNOWN:
-            yield "no eligible node has published a topology, so whether it fits one NUMA node is unknown"
+            yield from _unknown(ruling.choice)
             return
     if ruling.misfit is not None and ruling.misfit.hint:
         yield ruling.misfit.hint
+    if ruling.elsewhere:
+        yield _elsewhere(ruling.elsewhere)
     if ruling.change:
         yield f"smallest change: {changes(ruling.change)}"
     if ruling.upgrade:
@@ -86,9 +89,80 @@ def _numbers(verdict: str, ruling: Ruling) -> Iterator[str]:
     short.sort(key=lambda name: misfit.found[name] / max(1, misfit.asked[name]))
     asked = [spoken(name, misfit.asked[name], misfit.found[name]) for name in short]
     found = [_bare(name, misfit) for name in short]
-    yield f"{verdict}, asks {asked[0]}, the roomiest NUMA node has {found[0]}"
+    chosen = [limit for limit in ruling.choice.limits if limit.constraint in OWN]
+    roomiest = "the roomiest eligible NUMA node" if chosen else "the roomiest NUMA node"
+    yield f"{verdict}, asks {asked[0]}, {roomiest} has {found[0]}"
+    if chosen:
+        yield _spoken_of(ruling.choice, chosen)
     if short[1:]:
         yield f"it asks {join(asked[1:])}, and there is {join(found[1:])}"
+
+
+OWN = (Constraint.NODE, Constraint.SELECTOR, Constraint.AFFINITY, Constraint.DEVICES)
+"""Constraints in the pod's own words: a message says of which nodes it speaks. Taints are the nodes' words; hardly a
+cluster is without any, and they are said where they make the difference."""
+
+
+def _spoken_of(choice: Choice, limits: Sequence[Limit]) -> str:
+    if choice.wish.node:
+        return f"it is to run on node {choice.wish.node}"
+    return f"{_allowing(choice, limits)} {limits[-1].left:,} of {choice.total:,} nodes"
+
+
+def _allowing(choice: Choice, limits: Sequence[Limit]) -> str:
+    """``its node selector and its node affinity allow``."""
+    words = list(dict.fromkeys(_word(choice, limit.constraint) for limit in limits))
+    return f"{join(words)} {'allows' if len(words) == 1 else 'allow'}"
+
+
+def _word(choice: Choice, constraint: Constraint) -> str:
+    if constraint is Constraint.DEVICES:
+        return f"its request for {join(sorted(choice.wish.devices))}"
+    return f"its {constraint.value}"
+
+
+def _unknown(choice: Choice) -> Iterator[str]:
+    """Which constraint left no node, or that those left have published nothing."""
+    if not choice.limits:
+        yield "no eligible node has published a topology, so whether it fits one NUMA node is unknown"
+        return
+    *before, last = choice.limits
+    if last.left:
+        yield _none(choice, choice.limits, "has published a topology", "has published no topology")
+    elif last.constraint is Constraint.NODE:
+        yield f"there is no node {choice.wish.node}"
+    else:
+        yield _none(choice, before, *_lacking(choice, last.constraint))
+    yield "whether it fits one NUMA node is unknown"
+
+
+def _lacking(choice: Choice, constraint: Constraint) -> tuple[str, str]:
+    """What none of several nodes does, and what the only one does instead."""
+    devices = join(sorted(choice.wish.devices))
+    return {
+        Constraint.SELECTOR: ("has the labels of its node selector", "lacks the labels of its node selector"),
+        Constraint.AFFINITY: ("meets its node affinity", "does not meet its node affinity"),
+        Constraint.DEVICES: (f"has {devices}", f"has no {devices}"),
+        Constraint.TAINTS: ("has only taints that it tolerates", "has a taint that it does not tolerate"),
+    }[constraint]
+
+
+def _none(choice: Choice, limits: Sequence[Limit], several: str, single: str) -> str:
+    """``none of the 3 nodes that its node selector allows has published a topology``."""
+    number = limits[-1].left if limits else choice.total
+    own = [limit for limit in limits if limit.constraint in OWN]
+    clauses = [f"that {_allowing(choice, own)}"] if own else []
+    if len(own) < len(limits):
+        clauses.append("whose taints it tolerates")
+    which = f" {join(clauses)}" if clauses else ""
+    return f"the one node{which} {single}" if number == 1 else f"none of the {number:,} nodes{which} {several}"
+
+
+def _elsewhere(refusal: Refusal) -> str:
+    reason = f"its {refusal.constraint.value} does not allow that node"
+    if refusal.taint is not None:
+        reason = f"it does not tolerate the taint {refusal.taint}"
+    return f"{refusal.node} would hold it, but {reason}"
 
 
 def _bare(resource: str, misfit: Misfit) -> str:

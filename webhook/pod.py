@@ -8,7 +8,7 @@ was found and what is wanted in the API server's own manner. Unknown fields are 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from shared.errors import InputError
 from shared.intent import page_size
 from shared.pod import Amounts, Container, Pod, is_hugepages
 from shared.quantity import from_json
+from webhook.wish import Operator, Requirement, Term, Toleration, Wish
 
 MAX_CONTAINERS = 500
 """Containers of a pod that is read. Far more than any kubelet starts; the bound keeps the time for one pod small."""
@@ -164,6 +165,77 @@ def _mapping(found: Any, path: str) -> Mapping[str, Any]:
     for key in found:
         if not isinstance(key, str):
             raise InputError(f"{path}: expected text as a key, found {_shown(key)}")
+    return found
+
+
+# What it says about nodes.
+
+
+def parse_wish(template: Mapping[str, Any]) -> Wish:
+    """What a pod, or a template's content, says about nodes. Raises InputError naming the field."""
+    spec = _mapping(template.get("spec"), "spec")
+    selector = _mapping(spec.get("nodeSelector"), "spec.nodeSelector")
+    tolerations = (_toleration(item, path) for item, path in _items(spec, "tolerations", "spec"))
+    return Wish(
+        node=_text(spec.get("nodeName"), "spec.nodeName"),
+        selector=tuple(sorted((key, _text(value, f"spec.nodeSelector[{key}]")) for key, value in selector.items())),
+        affinity=_affinity(spec),
+        tolerations=tuple(toleration for toleration in tolerations if toleration.counts),
+    )
+
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def _affinity(spec: Mapping[str, Any]) -> tuple[Term, ...] | None:
+    affinity = _mapping(spec.get("affinity"), "spec.affinity")
+    node = _mapping(affinity.get("nodeAffinity"), "spec.affinity.nodeAffinity")
+    path = f"spec.affinity.nodeAffinity.{REQUIRED}"
+    if node.get(REQUIRED) is None:
+        return None
+    return tuple(
+        _term(item, where) for item, where in _items(_mapping(node[REQUIRED], path), "nodeSelectorTerms", path)
+    )
+
+
+def _term(item: Any, path: str) -> Term:
+    fields = _mapping(item, path)
+    labels, others = (
+        tuple(_requirement(each, where) for each, where in _items(fields, key, path))
+        for key in ("matchExpressions", "matchFields")
+    )
+    return Term(labels, others)
+
+
+_OPERATORS = {operator.value: operator for operator in Operator}
+
+
+def _requirement(item: Any, path: str) -> Requirement:
+    fields = _mapping(item, path)
+    values = tuple(_text(value, where) for value, where in _items(fields, "values", path))
+    operator = _OPERATORS.get(_text(fields.get("operator"), f"{path}.operator"))
+    return Requirement(_text(fields.get("key"), f"{path}.key"), operator, values)
+
+
+def _toleration(item: Any, path: str) -> Toleration:
+    fields = _mapping(item, path)
+    return Toleration(*(_text(fields.get(key), f"{path}.{key}") for key in ("key", "operator", "value", "effect")))
+
+
+def _items(holder: Mapping[str, Any], key: str, path: str) -> Iterator[tuple[Any, str]]:
+    """The entries of a list, each with its place."""
+    found = holder.get(key)
+    if found is not None and not isinstance(found, list):
+        raise InputError(f"{path}.{key}: expected a list, found {_kind(found)}")
+    return ((item, f"{path}.{key}[{index}]") for index, item in enumerate(found or ()))
+
+
+def _text(found: Any, path: str) -> str:
+    """Text; nothing is empty text."""
+    if found is None:
+        return ""
+    if not isinstance(found, str):
+        raise InputError(f"{path}: expected text, found {_kind(found)}")
     return found
 
 

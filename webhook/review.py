@@ -107,13 +107,30 @@ class ContainerShape(TypedDict, total=False):
     resources: Any
 
 
+class NodeAffinityShape(TypedDict, total=False):
+    """What of a node affinity rules nodes out."""
+
+    requiredDuringSchedulingIgnoredDuringExecution: Any
+
+
+class AffinityShape(TypedDict, total=False):
+    """What of an affinity rules nodes out; other pods come and go."""
+
+    nodeAffinity: NodeAffinityShape | None
+
+
 class SpecShape(TypedDict, total=False):
-    """What of a pod's spec its weight can depend on."""
+    """What of a pod's spec its weight can depend on, and the nodes that count for it;
+    :func:`webhook.pod.parse_wish` reads no more of them."""
 
     containers: list[ContainerShape] | None
     initContainers: list[ContainerShape] | None
     resources: Any
     overhead: Any
+    nodeName: Any
+    nodeSelector: Any
+    affinity: AffinityShape | None
+    tolerations: Any
     runtimeClassName: Any
 
 

@@ -20,6 +20,8 @@ from shared.policy import Placing, TopologyPolicy
 from shared.quantity import from_whole
 from shared.sidecars import undeclarable
 from webhook.change import POD_LEVEL, Change, smallest_change, with_amount
+from webhook.nodes import Choice, Fleet, Refusal
+from webhook.wish import ANYWHERE, Wish
 
 
 class Verdict(Enum):
@@ -55,9 +57,11 @@ class Ruling:
     """What the node is to be told."""
     judged: Intent
     """What was held against the machines: the same, on one NUMA node."""
+    choice: Choice
+    """The nodes that counted."""
     sidecars: tuple[Heavy, ...] = ()
     largest: Zone | None = None
-    """The NUMA node that the pod was held against; when it fits, the largest one known."""
+    """The NUMA node that the pod was held against; when it fits, the largest one of those that count."""
     misfit: Misfit | None = None
     """What that machine said."""
     nodes_needed: int = 0
@@ -68,6 +72,8 @@ class Ruling:
     share_resource: str = ""
     starving: tuple[str, ...] = ()
     change: tuple[Change, ...] | None = None
+    elsewhere: Refusal | None = None
+    """A node that would hold the pod, but does not count for it."""
     upgrade: str = ""
     """A machine, of those one can rent or buy, that would hold the pod; the cheapest."""
     undeclarable: tuple[str, ...] = ()
@@ -87,28 +93,37 @@ def never() -> bool:
 class Bench:
     """What verdicts are given against."""
 
-    inventory: Inventory
-    """The nodes that count."""
+    fleet: Fleet
+    """The nodes that are known; each pod says which of them count for it."""
     upgrades: Inventory | None = None
     """Machines to recommend where none of those will do, the cheapest first."""
 
 
-def rule(pod: Pod, bench: Bench, placing: Placing, max_share: int | None = None, late: Late = never) -> Ruling:
-    """Judge a pod that has its defaults.
+def rule(
+    pod: Pod,
+    bench: Bench,
+    placing: Placing,
+    max_share: int | None = None,
+    late: Late = never,
+    wish: Wish = ANYWHERE,
+) -> Ruling:
+    """Judge a pod that has its defaults, by the nodes that count for its wish.
 
     The rules, first match wins: policy ``none`` asks nothing; no known node, no answer; a shared container without a
     CPU is uneven; a pod that some node holds fits, unless its sidecars are over their share; what would fit without
     its sidecars has sidecars too heavy; the rest is too large.
     """
-    inventory = bench.inventory
     demand = weigh(pod)
     judged = _strictest(placing)
     intent = make(demand, judged)
+    choice = bench.fleet.choose(wish.asking(intent.devices))
+    inventory = choice.inventory
     ruling = Ruling(
         verdict=Verdict.FITS,
         demand=demand,
         intent=intent if placing == judged else make(demand, placing),
         judged=intent,
+        choice=choice,
         sidecars=heaviest_first(demand),
         largest=inventory.largest,
         undeclarable=undeclarable(pod),
@@ -192,9 +207,10 @@ def _pod_cpu(demand: Demand) -> int:
 
 
 def _too_much(ruling: Ruling, pod: Pod, bench: Bench, judged: Placing, max_share: int | None, late: Late) -> Ruling:
-    closest = bench.inventory.closest(ruling.judged)
+    inventory = ruling.choice.inventory
+    closest = inventory.closest(ruling.judged)
     assert closest is not None  # an inventory that is not empty and holds nothing has a closest
-    verdict = _blame(ruling, pod, bench.inventory, judged)
+    verdict = _blame(ruling, pod, inventory, judged)
     short = [name for name, asked in closest.misfit.asked.items() if asked > closest.misfit.found[name]] or ["cpu"]
     change = smallest_change(pod, ruling.demand, short, _acceptable(closest.known, judged, max_share), late)
     return replace(
@@ -202,8 +218,9 @@ def _too_much(ruling: Ruling, pod: Pod, bench: Bench, judged: Placing, max_share
         verdict=verdict,
         largest=_zone(closest) or ruling.largest,
         misfit=closest.misfit,
-        nodes_needed=_nodes_needed(ruling.demand, bench.inventory, judged),
+        nodes_needed=_nodes_needed(ruling.demand, inventory, judged),
         change=change,
+        elsewhere=bench.fleet.elsewhere(ruling.choice, ruling.judged),
         upgrade=next(bench.upgrades.holders(ruling.judged), "") if bench.upgrades else "",
     )
 

@@ -17,12 +17,12 @@ from enforcer.runtime import Container, Sandbox
 from enforcer.state import State
 from enforcer.trust import believe
 from shared import catalogue
-from shared.inventory import Inventory
 from shared.ledger import Ledger
 from shared.policy import TopologyPolicy
 from shared.seal import KeyRing, SigningKey
 from tests.support.reviews import Json, container, generated, pod, request, sharing
 from webhook.admission import Court, Phase, decide
+from webhook.nodes import Fleet
 from webhook.policy import NamespacePolicy, Uniform
 from webhook.verdict import Bench, never
 
@@ -36,7 +36,7 @@ NODE = catalogue.machine("azure-nd96isr-h100-v5")
 
 def admitted(obj: Json, key: SigningKey = NEW) -> Json:
     """The pod as it is stored after mutation."""
-    court = Court(Uniform(NamespacePolicy(enforce=SINGLE, warn=SINGLE)), Bench(Inventory.of([NODE])), key, BOTH)
+    court = Court(Uniform(NamespacePolicy(enforce=SINGLE, warn=SINGLE)), Bench(Fleet.whole([NODE])), key, BOTH)
     answer = decide(request(obj), Phase.MUTATE, court, never).answer
     assert answer.allowed
     found: Json = jsonpatch.apply_patch(obj, json.loads(answer.patch)) if answer.patch else obj

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -136,6 +137,19 @@ class Cluster:
     def client(self) -> client.ApiClient:
         """One that speaks to it."""
         return client.ApiClient(client.Configuration(host=f"http://127.0.0.1:{self.port}"))
+
+    def write_kubeconfig(self, path: Path) -> Path:
+        """A kubeconfig that leads to it."""
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "a",
+            "clusters": [{"name": "a", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
+            "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+            "users": [{"name": "a", "user": {"token": "secret"}}],
+        }
+        path.write_text(json.dumps(config))
+        return path
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._talks.add(writer)

@@ -33,6 +33,10 @@ def seeds() -> list[dict[str, Any]]:
     full["spec"]["initContainers"] = [container("init", cpu="1"), container("side", restartPolicy="Always")]
     full["spec"]["resources"] = {"requests": {"cpu": "80", "memory": "3Ti"}, "limits": {"cpu": "80"}}
     full["spec"]["overhead"] = {"cpu": "250m", "memory": "120Mi"}
+    required = {"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]}
+    full["spec"]["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    full["spec"]["nodeSelector"] = {"disk": "fast"}
+    full["spec"]["tolerations"] = [{"key": "dedicated", "operator": "Equal", "value": "db", "effect": "NoSchedule"}]
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "demo", "labels": {"a": "b"}}}
     return [
         review(plain),

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,12 +77,19 @@ class Live:
 
 
 @contextmanager
-def webhook(*arguments: str, machine: str = "azure-nd96isr-h100-v5") -> Iterator[Live]:
-    """A process on a free port, held to end well."""
+def webhook(
+    *arguments: str, machine: str | None = "azure-nd96isr-h100-v5", env: Mapping[str, str] | None = None
+) -> Iterator[Live]:
+    """A process on a free port, held to end well; ``env`` is added to the environment."""
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "errors").open("w") as errors:
-        command = [sys.executable, "-m", "webhook.command", "webhook", "--port", "0", "--machine", machine]
+        command = [sys.executable, "-m", "webhook.command", "webhook", "--port", "0"]
+        command += [] if machine is None else ["--machine", machine]
         process = subprocess.Popen(
-            [*command, "--drain", "0", *arguments], stdout=subprocess.PIPE, stderr=errors, text=True
+            [*command, "--drain", "0", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, **(env or {})},
         )
         assert process.stdout is not None
         said: dict[str, str] = {}

@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared import catalogue
 from shared.demand import PlacementClass
-from shared.inventory import Inventory
 from shared.policy import TopologyPolicy
 from shared.seal import ANNOTATION, KeyRing, SigningKey, open_
 from tests.support.reviews import Json, container, generated, pod, request, sharing, workload
 from webhook.admission import REQUIRED_PLUGINS, Court, Decision, Docket, Kind, Phase, decide, failed
+from webhook.nodes import Fleet
 from webhook.policy import Mode, NamespacePolicy, Uniform
 from webhook.review import Answer, pod_object
 from webhook.verdict import Bench, Verdict, never
@@ -31,7 +31,7 @@ WARNING = NamespacePolicy(warn=SINGLE)
 AUDITING = NamespacePolicy(audit=SINGLE)
 NOTHING = NamespacePolicy()
 
-BENCH = Bench(Inventory.of([catalogue.machine("azure-nd96isr-h100-v5")]))
+BENCH = Bench(Fleet.whole([catalogue.machine("azure-nd96isr-h100-v5")]))
 """Two NUMA nodes of 48 CPUs each."""
 
 
@@ -170,7 +170,7 @@ def test_a_pod_without_any_name_is_the_api_servers_business() -> None:
 
 
 def test_an_unknown_topology_is_said_and_refuses_nobody() -> None:
-    bare = replace(court(), bench=Bench(Inventory.of([])))
+    bare = replace(court(), bench=Bench(Fleet.whole([])))
     decision = decide(request(HEAVY), Phase.MUTATE, bare, never)
     assert decision.answer.allowed
     assert decision.verdict is Verdict.UNKNOWN

@@ -14,6 +14,7 @@ from shared.policy import Placing, Scope, Smt, TopologyPolicy
 from tests.support.pods import asking, container, even, pod
 from webhook.change import POD_LEVEL, apply
 from webhook.messages import notes, say
+from webhook.nodes import Fleet
 from webhook.pod import Subject
 from webhook.verdict import Bench, Ruling, Verdict, breaks, rule
 
@@ -28,7 +29,7 @@ QUARTERS = "gcp-c3-highcpu-176"
 
 
 def bench(*machines: str) -> Bench:
-    return Bench(Inventory.of([catalogue.machine(name) for name in machines]))
+    return Bench(Fleet.whole([catalogue.machine(name) for name in machines]))
 
 
 def ruled(given: Pod, *machines: str, max_share: int | None = None, placing: Placing | None = None) -> Ruling:
@@ -213,7 +214,7 @@ def test_the_largest_numa_node_is_that_of_all_machines() -> None:
 
 def test_the_cheapest_machine_that_would_hold_it_is_named() -> None:
     upgrades = Inventory.of([catalogue.machine(QUARTERS), catalogue.machine(GPUS)])
-    ruling = rule(with_defaults(pod(asking("app", "60"))), Bench(bench(SMALL).inventory, upgrades), Placing())
+    ruling = rule(with_defaults(pod(asking("app", "60"))), Bench(bench(SMALL).fleet, upgrades), Placing())
     assert say(WEB, ruling).endswith("; gcp-a3-highgpu-8g would hold it as it is")
 
 

@@ -1,27 +1,48 @@
-"""The cluster: the only module that speaks to an API server.
+"""The cluster, read once for a person's command.
 
-What it gives are values: the machines that nodes publish as NodeResourceTopology objects, read as a whole, in pages.
-Nothing here is on the path of an admission.
+What it gives are values: Nodes, and the machines that they publish as NodeResourceTopology objects, read as a whole, in
+pages. Nothing here is on the path of an admission.
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kubernetes import client, config
-from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 from yaml import YAMLError
 
 from shared.errors import InputError
 from shared.noderesourcetopology import from_object
 from shared.topology import Machine
+from webhook.nodes import ClusterNode
 
-GROUP, API_VERSION, PLURAL = "topology.node.k8s.io", "v1alpha2", "noderesourcetopologies"
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What can be listed."""
+
+    kind: str
+    path: str
+    absent: str
+    """How an API server is described that does not know it."""
+
+
+class Absent(InputError):
+    """The API server does not know a resource."""
+
+
+TOPOLOGIES = Resource(
+    "NodeResourceTopology",
+    "/apis/topology.node.k8s.io/v1alpha2/noderesourcetopologies",
+    "NodeResourceTopology (topology.node.k8s.io/v1alpha2); install its CRD and a publisher (NFD, or Armistice's "
+    "enforcer), or use --nodes or --machine",
+)
+NODES = Resource("Node", "/api/v1/nodes", "Node; it is no Kubernetes API server")
 
 PAGE = 500
 """Objects asked for at a time."""
@@ -50,33 +71,44 @@ def connect() -> client.ApiClient:
 
 def read_cluster(api: client.ApiClient | None = None) -> list[Machine]:
     """Every node that has published its topology. Raises InputError when the cluster cannot be asked."""
-    return [from_object(obj) for obj in _topologies(api or connect())]
+    return [from_object(obj) for obj in listed(api or connect(), TOPOLOGIES)]
 
 
-def _topologies(api: client.ApiClient) -> list[Any]:
-    custom = client.CustomObjectsApi(api)
+def read_cluster_nodes(api: client.ApiClient | None = None) -> list[ClusterNode]:
+    """Every Node. Raises InputError when the cluster cannot be asked."""
+    return [ClusterNode.from_object(obj) for obj in listed(api or connect(), NODES)]
+
+
+def listed(api: client.ApiClient, resource: Resource, selector: str = "") -> list[Any]:
+    """Every object of a resource, or those with certain labels. Raises InputError when the cluster cannot be asked."""
     found: list[Any] = []
     token = ""
     while True:
-        extra = {"_continue": token} if token else {}
-        page = _asked(api, partial(custom.list_cluster_custom_object, GROUP, API_VERSION, PLURAL, limit=PAGE, **extra))
+        query = [("limit", str(PAGE)), ("labelSelector", selector), ("continue", token)]
+        page = _asked(api, resource, [(key, text) for key, text in query if text])
         found += page.get("items") or []
         token = (page.get("metadata") or {}).get("continue") or ""
         if not token:
             return found
 
 
-def _asked(api: client.ApiClient, call: Callable[..., Any]) -> Any:
+def _asked(api: client.ApiClient, resource: Resource, query: list[tuple[str, str]]) -> Any:
     host = api.configuration.host
+    accept = {"Accept": "application/json"}
+    method, url, headers, _, _ = api.param_serialize(
+        "GET", resource.path, query_params=query, header_params=accept, auth_settings=["BearerToken"]
+    )
     try:
-        return call(_request_timeout=TIMEOUT)
-    except ApiException as error:
-        if error.status == 404:
-            raise InputError(
-                f"--cluster: {host} knows no NodeResourceTopology ({GROUP}/{API_VERSION}); install its CRD and a "
-                "publisher (NFD, or Armistice's enforcer), or use --nodes or --machine"
-            ) from error
-        told = f"{error.status} {error.reason}"
-        raise InputError(f"--cluster: {host} refuses to list NodeResourceTopology objects: {told}") from error
+        response = api.call_api(method, url, headers, _request_timeout=TIMEOUT)
+        content = response.read()
     except HTTPError as error:
         raise InputError(f"--cluster: {host} cannot be reached: {error}") from error
+    if response.status == 404:
+        raise Absent(f"--cluster: {host} knows no {resource.absent}")
+    if response.status != 200:
+        told = f"{response.status} {response.reason}"
+        raise InputError(f"--cluster: {host} refuses to list {resource.kind} objects: {told}")
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise InputError(f"--cluster: {host} answers with something that is not JSON: {error}") from error

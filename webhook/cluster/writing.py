@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -25,6 +25,9 @@ ROUNDS = 10
 
 TIMEOUT = aiohttp.ClientTimeout(total=10.0, connect=5.0)
 """Seconds for one call."""
+
+SLOW = timedelta(minutes=1)
+"""Clocks that differ by less are taken for equal."""
 
 WATCH = 240
 """Seconds after which the API server ends a watch; the connection may have died unheard meanwhile."""
@@ -106,10 +109,16 @@ def configuration(kind: str, name: str) -> Place:
 class Writer:
     """Named objects of one cluster. Every method raises ClusterError where the API server is away or says no."""
 
-    def __init__(self, api: client.ApiClient) -> None:
+    def __init__(self, api: client.ApiClient, clock: Callable[[], datetime]) -> None:
         self._api = api
-        self.ahead = timedelta()
-        """How far the API server's clock is ahead of ours, as its last answer has it; exact to a second."""
+        self._clock = clock
+        self._ahead = timedelta()
+
+    def now(self) -> datetime:
+        """The wall clock; the API server's, as its last answer has it, where the two differ by more than a slow answer
+        explains. It is the one that judges certificates."""
+        now = self._clock()
+        return now + self._ahead if abs(self._ahead) > SLOW else now
 
     async def get(self, place: Place) -> Json | None:
         """The object; None where there is none."""
@@ -187,7 +196,7 @@ class Writer:
 
     def _hear_time(self, date: str) -> None:
         try:
-            self.ahead = parsedate_to_datetime(date) - datetime.now(UTC)
+            self._ahead = parsedate_to_datetime(date) - self._clock()
         except (ValueError, TypeError):
             return  # a date that cannot be read tells nothing
 

@@ -21,14 +21,15 @@ from webhook.command.inputs import (
     node_options,
     output_option,
     policy_options,
+    read_fleet,
     read_manifests,
-    read_nodes,
     reservation,
     reservation_options,
     tell_skipped,
     wanted,
 )
 from webhook.command.output import Format, print_document, print_people
+from webhook.nodes import Fleet
 from webhook.printable import printable
 from webhook.verdict import Bench, Ruling, Verdict, breaks, rule
 
@@ -63,10 +64,10 @@ def check(
     asked = wanted(**policy)
     manifests = read_manifests(files)
     reserved = reservation(reserved_cpus, reserved_memory)
-    inventory = Inventory.of(read_nodes(machines, sysfs, nodes, cluster), reserved.cpus, reserved.memory)
-    bench = Bench(inventory, upgrades())
-    ruled = [(item, rule(item.pod, bench, asked.placing, asked.max_share)) for item in manifests.items]
-    _print(ruled, inventory, asked, output)
+    fleet = read_fleet(machines, sysfs, nodes, cluster, reserved)
+    bench = Bench(fleet, upgrades())
+    ruled = [(item, rule(item.pod, bench, asked.placing, asked.max_share, wish=item.wish)) for item in manifests.items]
+    _print(ruled, fleet, asked, output)
     tell_skipped(manifests)
     return int(any(ruling.verdict in BAD for _, ruling in ruled))
 
@@ -80,7 +81,7 @@ def upgrades() -> Inventory:
     return Inventory.of(machines)
 
 
-def content(item: Item, ruling: Ruling, inventory: Inventory, policy: TopologyPolicy) -> dict[str, Any]:
+def content(item: Item, ruling: Ruling, policy: TopologyPolicy) -> dict[str, Any]:
     """One item of ``-o json``: a stable interface. Millicores and bytes."""
     return {
         **identity(item),
@@ -94,15 +95,15 @@ def content(item: Item, ruling: Ruling, inventory: Inventory, policy: TopologyPo
         ],
         "largest_numa_node": _zone(ruling.largest),
         "smallest_change": None if ruling.change is None else [_change(change) for change in ruling.change],
-        "fits_on": fits_on(ruling, inventory),
+        "fits_on": fits_on(ruling),
     }
 
 
-def fits_on(ruling: Ruling, inventory: Inventory) -> list[str]:
-    """The machines considered that hold the pod on one NUMA node."""
+def fits_on(ruling: Ruling) -> list[str]:
+    """The machines that count for the pod and hold it on one NUMA node."""
     if ruling.verdict in (Verdict.UNKNOWN, Verdict.UNEVEN):
         return []
-    return list(inventory.holders(ruling.judged))
+    return list(ruling.choice.inventory.holders(ruling.judged))
 
 
 def _zone(zone: Zone | None) -> dict[str, Any] | None:
@@ -115,11 +116,11 @@ def _change(change: Change) -> dict[str, Any]:
     return {"container": change.container, "resource": change.resource, "from": change.before, "to": change.after}
 
 
-def _print(ruled: list[tuple[Item, Ruling]], inventory: Inventory, asked: Wanted, output: str) -> None:
+def _print(ruled: list[tuple[Item, Ruling]], fleet: Fleet, asked: Wanted, output: str) -> None:
     if output == "table":
-        _show(ruled, inventory)
+        _show(ruled, fleet)
         return
-    items = [content(item, ruling, inventory, asked.placing.policy) for item, ruling in ruled]
+    items = [content(item, ruling, asked.placing.policy) for item, ruling in ruled]
     if output in ("json", "yaml"):
         print_document({"items": items}, Format(output))
         return
@@ -128,7 +129,7 @@ def _print(ruled: list[tuple[Item, Ruling]], inventory: Inventory, asked: Wanted
     sys.stdout.write(getattr(reports, output)(items))
 
 
-def _show(ruled: list[tuple[Item, Ruling]], inventory: Inventory) -> None:
+def _show(ruled: list[tuple[Item, Ruling]], fleet: Fleet) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
@@ -147,7 +148,8 @@ def _show(ruled: list[tuple[Item, Ruling]], inventory: Inventory) -> None:
                 clauses = sentence.split("; ")
                 print_people(*(Padding(Text(clause), (0, 0, 0, 6), expand=False) for clause in clauses))
     bad = sum(1 for _, ruling in ruled if ruling.verdict in BAD)
-    against = ", ".join(known.name for known in inventory.known[:4])
-    more = len(inventory.known) - 4
+    known = fleet.everyone.known
+    against = ", ".join(each.name for each in known[:4])
+    more = len(known) - 4
     against += f" and {more} more" if more > 0 else ""
     print_people(f"{len(ruled) - bad} of {len(ruled)} pass, held against {against or 'no node'}")

@@ -20,7 +20,9 @@ from shared.pod import Pod
 from shared.policy import Isolation, Placing, Scope, Smt, TopologyPolicy
 from shared.quantity import parse, to_whole
 from shared.topology import Machine
-from webhook.pod import Subject, find_template, limit_range, parse_pod, subject, template_path
+from webhook.nodes import ClusterNode, Fleet
+from webhook.pod import Subject, find_template, limit_range, parse_pod, parse_wish, subject, template_path
+from webhook.wish import ANYWHERE, Wish
 
 MANIFEST_SUFFIXES = (".yaml", ".yml", ".json")
 STANDARD_INPUT = "-"
@@ -37,6 +39,8 @@ class Item:
     subject: Subject
     pod: Pod
     """With its defaults."""
+    wish: Wish = ANYWHERE
+    """What it says about nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,8 @@ def _item(source: str, obj: Mapping[str, Any], ranges: Mapping[str, Sequence[Lim
         template = find_template(obj)
         if template is None:
             return None
-        return Item(source, about, with_defaults(parse_pod(template), ranges.get(about.namespace, ())))
+        pod = with_defaults(parse_pod(template), ranges.get(about.namespace, ()))
+        return Item(source, about, pod, parse_wish(template))
 
 
 @contextmanager
@@ -227,7 +232,7 @@ def node_options(command: F) -> F:
             "--machine", "machines", metavar="NAME", multiple=True, help="A machine of the catalogue; repeatable."
         ),
         click.option("--sysfs", metavar="ROOT", help="Folder that holds sys/ and proc/; / is this machine."),
-        click.option("--nodes", metavar="FILE", help="NodeResourceTopology objects (v1alpha2)."),
+        click.option("--nodes", metavar="FILE", help="NodeResourceTopology objects (v1alpha2), Nodes too."),
         click.option("--cluster", is_flag=True, help="The nodes of the current kubeconfig's cluster."),
     )
     return _decorated(command, options)
@@ -235,7 +240,23 @@ def node_options(command: F) -> F:
 
 def read_nodes(machines: Sequence[str], sysfs: str | None, nodes: str | None, cluster: bool) -> list[Machine]:
     """The machines that the flags name, this one by default (said on standard error)."""
+    if sysfs is None and not (machines or nodes is not None or cluster):
+        click.echo("held against this machine; --machine NAME, --nodes FILE or --cluster choose others", err=True)
+        sysfs = "/"
+    return [*_named(machines, sysfs), *_published(nodes, cluster)]
+
+
+def _named(machines: Sequence[str], sysfs: str | None) -> list[Machine]:
     found = [catalogue.machine(name) for name in machines]
+    if sysfs is not None:
+        from shared.sysfs import read_machine
+
+        found.append(read_machine(Path(sysfs)))
+    return found
+
+
+def _published(nodes: str | None, cluster: bool) -> list[Machine]:
+    found: list[Machine] = []
     if nodes is not None:
         from shared.noderesourcetopology import read_file
 
@@ -244,14 +265,46 @@ def read_nodes(machines: Sequence[str], sysfs: str | None, nodes: str | None, cl
         from webhook.cluster.listing import read_cluster
 
         found += read_cluster()
-    if sysfs is None and not (machines or nodes is not None or cluster):
-        click.echo("held against this machine; --machine NAME, --nodes FILE or --cluster choose others", err=True)
-        sysfs = "/"
-    if sysfs is not None:
-        from shared.sysfs import read_machine
-
-        found.append(read_machine(Path(sysfs)))
     return found
+
+
+def read_fleet(
+    machines: Sequence[str], sysfs: str | None, nodes: str | None, cluster: bool, reserved: Reservation
+) -> Fleet:
+    """The same, arranged by what pods may ask of nodes, where there are Node objects: the cluster's, or such as stand
+    among the topologies in the file. A machine that was named beside them is a node without labels and taints."""
+    found = read_nodes(machines, sysfs, nodes, cluster)
+    known = [*_nodes_of_file(nodes), *_nodes_of_cluster(cluster)]
+    if not known:
+        return Fleet.whole(found, reserved.cpus, reserved.memory)
+    plain = [ClusterNode(machine.name, {}, (), False, {}) for machine in found[: len(machines) + (sysfs is not None)]]
+    fleet = Fleet.of([*known, *plain], found, None, reserved.cpus, reserved.memory)
+    if fleet.unusable:
+        raise InputError(fleet.unusable[0])
+    return fleet
+
+
+def _nodes_of_file(path: str | None) -> Iterator[ClusterNode]:
+    documents = read_documents(Path(path)) if path is not None else []
+    for number, obj in enumerate(objects(documents), start=1):
+        if isinstance(obj, dict) and (obj.get("apiVersion"), obj.get("kind")) == ("v1", "Node"):
+            try:
+                yield ClusterNode.from_object(obj)
+            except InputError as error:
+                raise InputError(f"{path}#{number}: {error}") from error
+
+
+def _nodes_of_cluster(cluster: bool) -> list[ClusterNode]:
+    """The cluster's Nodes; none where they may not be read, which is said."""
+    if not cluster:
+        return []
+    from webhook.cluster.listing import read_cluster_nodes
+
+    try:
+        return read_cluster_nodes()
+    except InputError as error:
+        click.echo(f"{error}; so every node counts for every pod", err=True)
+        return []
 
 
 def output_option(*formats: str) -> Callable[[F], F]:

@@ -11,7 +11,8 @@ from typing import Any
 from shared.errors import InputError
 from shared.seal import KeyRing, SigningKey
 from webhook.admission import Session
-from webhook.certs import Certificate
+from webhook.authority import Terms
+from webhook.certs import Certificate, utc_now
 from webhook.cluster.writing import Writer
 from webhook.installation import Installation
 from webhook.keeper import Keeper, Pace
@@ -34,7 +35,13 @@ class Keeping:
     """What it takes to keep them."""
 
     def __init__(
-        self, session: Session, installation: Installation, own: Certificate | None, names: Sequence[str], pace: Pace
+        self,
+        session: Session,
+        installation: Installation,
+        own: Certificate | None,
+        names: Sequence[str],
+        terms: Terms,
+        pace: Pace,
     ) -> None:
         """``own`` is the live certificate, where it is ours to make; ``names`` are what clients call us beside the
         Service's names."""
@@ -42,7 +49,7 @@ class Keeping:
         def learn(key: SigningKey, keys: KeyRing) -> None:
             session.learn(key=key, keys=keys)
 
-        self.keeper = Keeper(installation, own, [*installation.dns_names, *names], learn, pace=pace)
+        self.keeper = Keeper(installation, own, [*installation.dns_names, *names], learn, terms, pace)
         self.metrics = KeeperMetrics(lambda: self.keeper.figures)
 
     def unable(self) -> str:
@@ -51,9 +58,9 @@ class Keeping:
 
     async def run(self, api: Any) -> None:
         """With a client of the cluster, until it is cancelled."""
-        await self.keeper.run(Writer(api))
+        await self.keeper.run(Writer(api, utc_now))
 
 
-def pace(look: float, key_delay: float) -> Pace:
+def times(leaf_life: float, look: float, key_delay: float) -> tuple[Terms, Pace]:
     """From the flags, in seconds."""
-    return Pace(look=look, key_delay=timedelta(seconds=key_delay))
+    return Terms(leaf_life=timedelta(seconds=leaf_life)), Pace(look=look, key_delay=timedelta(seconds=key_delay))

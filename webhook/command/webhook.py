@@ -18,7 +18,6 @@ import click
 from click.core import ParameterSource
 
 from shared.errors import InputError
-from shared.inventory import Inventory
 from shared.seal import KeyRing, SigningKey
 from shared.topology import Machine
 from webhook.command.inputs import (
@@ -31,16 +30,17 @@ from webhook.command.inputs import (
     wanted,
 )
 from webhook.command.output import count
+from webhook.nodes import Fleet
 from webhook.policy import ALWAYS_EXEMPT, Mode, NamespacePolicy, Rules, Uniform
 
 if TYPE_CHECKING:
     from webhook.admission import Session
     from webhook.app import Companion
+    from webhook.authority import Terms
     from webhook.certs import Certificate
     from webhook.command.keeping import Keeping
     from webhook.installation import Installation
     from webhook.keeper import Pace
-    from webhook.nodes import Fleet
 
 OWN_NAMESPACE = "POD_NAMESPACE"
 """Environment variable, set by the chart: the namespace that Armistice runs in, which is exempt."""
@@ -89,6 +89,7 @@ default of 700 would look at them three times each."""
 )
 @click.option("--drain", default=10.0, show_default=True, metavar="SECONDS", help="Serve on so long after SIGTERM.")
 @click.option("--certificate-poll", default=10.0, metavar="SECONDS", hidden=True, help="Between looks at the files.")
+@click.option("--leaf-life", default=2_592_000.0, metavar="SECONDS", hidden=True, help="Of a certificate of our own.")
 @click.option("--look", default=60.0, metavar="SECONDS", hidden=True, help="Between looks at certificates and keys.")
 @click.option("--key-delay", default=180.0, metavar="SECONDS", hidden=True, help="From a key's publication to its use.")
 @click.option("-v", "--verbose", is_flag=True, help="Log allowed reviews too.")
@@ -109,6 +110,7 @@ def webhook(
     installation: str | None,
     drain: float,
     certificate_poll: float,
+    leaf_life: float,
     look: float,
     key_delay: float,
     verbose: bool,
@@ -128,14 +130,14 @@ def webhook(
     reserved = reservation(reserved_cpus, reserved_memory)
     rules = _rules(config, wanted(**policy), Mode(mode))
     found = [] if cluster else read_nodes(machines, sysfs, nodes, cluster)
-    inventory = Inventory.of(found, reserved.cpus, reserved.memory)
+    fleet = Fleet.whole(found, reserved.cpus, reserved.memory)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.getLogger("armistice").setLevel(logging.DEBUG if verbose else logging.INFO)
-    keep = _keep(installation, cluster, signing_key, look, key_delay)
+    keep = _keep(installation, cluster, signing_key, (leaf_life, look, key_delay))
     # A pod has nothing to write, and no place for it.
     with nullcontext("") if keep else tempfile.TemporaryDirectory(prefix="armistice-webhook-") as folder:
         keys = _keys(signing_key)
-        _run(settings, Path(folder), keys, inventory, rules, None if cluster else _against(found), keep)
+        _run(settings, Path(folder), keys, fleet, rules, None if cluster else _against(found), keep)
 
 
 _OF_NODES = ("machines", "sysfs", "nodes", "reserved_cpus", "reserved_memory")
@@ -183,16 +185,18 @@ def _keys(path: Path | None) -> tuple[SigningKey, KeyRing]:
     return keys.ephemeral() if path is None else keys.load(path)
 
 
-Keep: TypeAlias = "tuple[Installation, Pace]"
-"""Where certificates and keys are kept, and how often they are looked at."""
+Keep: TypeAlias = "tuple[Installation, Terms, Pace]"
+"""Where certificates and keys are kept, how long they last, and how often they are looked at."""
 
 
-def _keep(name: str | None, cluster: bool, signing_key: Path | None, look: float, key_delay: float) -> Keep | None:
+def _keep(
+    name: str | None, cluster: bool, signing_key: Path | None, seconds: tuple[float, float, float]
+) -> Keep | None:
     if name is None:
         return None
-    from webhook.command.keeping import installation, pace
+    from webhook.command.keeping import installation, times
 
-    return installation(name, cluster, signing_key), pace(look, key_delay)
+    return installation(name, cluster, signing_key), *times(*seconds)
 
 
 def _where_public(folder: Path, key: SigningKey, keep: Keep | None) -> str:
@@ -216,7 +220,7 @@ def _run(
     settings: Any,
     folder: Path,
     keys: tuple[SigningKey, KeyRing],
-    inventory: Inventory,
+    fleet: Fleet,
     rules: Rules,
     against: str | None,
     keep: Keep | None,
@@ -233,7 +237,7 @@ def _run(
     cert, key = (own.cert, own.key) if own else (settings.cert, settings.key)
     certificate = CertReloader(cert, key, utc_now()) if cert else placeholder(names, utc_now())
     public = _where_public(folder, keys[0], keep)
-    bench = Bench(inventory, upgrades())
+    bench = Bench(fleet, upgrades())
     uniform = Uniform(rules.defaults, rules.exempt, rules.mode)
     # Without a cluster nothing went through mutation before it comes here, unless the caller brings the intent along.
     session = Session(Court(uniform, bench, *keys, intent_required=against is None, rules=rules))
@@ -288,7 +292,8 @@ class _Cluster:
         """Certificates and keys of its own too."""
         from webhook.command.keeping import Keeping
 
-        self._keeping = Keeping(self._session, keep[0], own, names, keep[1])
+        installation, terms, pace = keep
+        self._keeping = Keeping(self._session, installation, own, names, terms, pace)
 
     @property
     def parts(self) -> tuple[Any, ...]:
@@ -304,9 +309,7 @@ class _Cluster:
 
     def _learn(self, fleet: Fleet) -> None:
         first = bool(self._renewal.unready())
-        from webhook.nodes import Wish
-
-        self._session.learn(bench=replace(self._session.court.bench, inventory=fleet.inventory_for(Wish())))
+        self._session.learn(bench=replace(self._session.court.bench, fleet=fleet))
         if first:
             _settle_memory()
 
