@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,7 +87,7 @@ class Admin:
 
     def _run(self, command: str) -> subprocess.CompletedProcess[str]:
         path = [str(build(tool).parent) for tool in ("helm", "kubectl")]
-        path.append(str(Path(os.sys.executable).parent))
+        path.append(str(Path(sys.executable).parent))
         settings = {"KUBECONFIG": str(self.plane.kubeconfig), "PATH": ":".join([*path, os.environ["PATH"]])}
         return subprocess.run(
             self.plane.inside(["bash", "-c", command]),
