@@ -67,6 +67,11 @@ class Installation:
         return {**bare, "metadata": {**bare["metadata"], "labels": dict(self.labels)}}
 
     @property
+    def account(self) -> str:
+        """The ServiceAccount of the replicas. It owns all that they make, so that it goes when the chart does."""
+        return f"{self.name}-webhook"
+
+    @property
     def authorities(self) -> str:
         """The Secret with the two certificate authorities."""
         return f"{self.name}-ca"
