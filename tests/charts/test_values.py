@@ -85,8 +85,20 @@ def test_each_value_is_used(path: str) -> None:
 
 
 def test_the_readme_lists_each_value_with_its_default() -> None:
-    told = {path: json.loads(text) for path, text in table(README.read_text(encoding="utf-8")).items()}
+    told = {path: json.loads(text) for path, text, _ in table(README.read_text(encoding="utf-8"))}
     assert told == LEAVES
+
+
+def test_the_readme_says_of_each_value_what_the_schema_says() -> None:
+    said = {path: what for path, _, what in table(README.read_text(encoding="utf-8"))}
+    assert said == {path: description(KNOWN[path]) for path in LEAVES}
+
+
+def description(found: dict[str, Any]) -> str:
+    """A value's, with the words it may be."""
+    text: str = found["description"]
+    words = [f"`{word}`" for word in found.get("enum", [])]
+    return f"{text.removesuffix('.')}: {', '.join(words)}." if words else text
 
 
 def test_the_chart_installs_what_this_checkout_is() -> None:

@@ -56,6 +56,6 @@ def sources() -> dict[Path, str]:
     return {path: path.read_text(encoding="utf-8") for path in sorted(TEMPLATES.rglob("*.*"))}
 
 
-def table(text: str) -> dict[str, str]:
-    """The rows of a README's table of values: path to default, both as they stand in their quotes."""
-    return dict(re.findall(r"^\| `([A-Za-z.]+)` \| `([^`]*)` \|", text, re.MULTILINE))
+def table(text: str) -> list[tuple[str, str, str]]:
+    """The rows of a README's table of values: path, default, and what it is."""
+    return re.findall(r"^\| `([A-Za-z.]+)` \| `([^`]*)` \| (.+) \|$", text, re.MULTILINE)

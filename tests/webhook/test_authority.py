@@ -196,6 +196,12 @@ def test_when_a_leaf_gives_way(
     assert next_signer(leaf, authorities, NOW, trusted, TERMS) == expected
 
 
+def test_a_leaf_of_half_a_minute_is_not_renewed_all_the_time() -> None:
+    leaf = issue(YOUNG, NAMES, NOW, timedelta(seconds=30))
+    early, late = (Served.of(leaf.span, YOUNG, chance).renew_at - NOW for chance in (1.0, 0.0))
+    assert (early, late) == (timedelta(seconds=17), timedelta(seconds=20))
+
+
 def test_what_was_trusted_at_the_start_is_trusted_and_what_came_later_has_to_settle() -> None:
     both = OTHER.pem + GONE.pem
     seen = Sightings.first([OTHER.pem, OTHER.pem]).after([both, both], frozenset(), at=100.0)

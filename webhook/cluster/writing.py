@@ -101,6 +101,11 @@ def lease(name: str, namespace: str) -> Place:
     return Place("Lease", "coordination.k8s.io/v1", "leases", name, namespace)
 
 
+def account(name: str, namespace: str) -> Place:
+    """A ServiceAccount."""
+    return Place("ServiceAccount", "v1", "serviceaccounts", name, namespace)
+
+
 def configuration(kind: str, name: str) -> Place:
     """A MutatingWebhookConfiguration or ValidatingWebhookConfiguration."""
     return Place(kind, "admissionregistration.k8s.io/v1", f"{kind.lower()}s", name)
@@ -109,9 +114,11 @@ def configuration(kind: str, name: str) -> Place:
 class Writer:
     """Named objects of one cluster. Every method raises ClusterError where the API server is away or says no."""
 
-    def __init__(self, api: client.ApiClient, clock: Callable[[], datetime]) -> None:
+    def __init__(self, api: client.ApiClient, clock: Callable[[], datetime], owner: Place | None = None) -> None:
+        """What is made belongs to ``owner``, where that is there, and goes with it."""
         self._api = api
         self._clock = clock
+        self._owner = owner
         self._ahead = timedelta()
 
     def now(self) -> datetime:
@@ -125,8 +132,18 @@ class Writer:
         return await self._call("GET", place, place.path)
 
     async def create(self, place: Place, obj: Json) -> Json:
-        """Make it. Raises Conflict where there is one."""
-        return _there(place, await self._call("POST", place, place.folder, obj))
+        """Make it, as the owner's. Raises Conflict where there is one."""
+        owned = {**obj, "metadata": {**obj["metadata"], **await self._ownership()}}
+        return _there(place, await self._call("POST", place, place.folder, owned))
+
+    async def _ownership(self) -> Json:
+        """Read at each making, of which there are few: an owner that went and came back has another uid, and what
+        belongs to the one before is collected as garbage. Nothing is made while it cannot be read."""
+        found = await self.get(self._owner) if self._owner else None
+        if self._owner is None or found is None:
+            return {}
+        named = {"apiVersion": self._owner.api_version, "kind": self._owner.kind, "name": self._owner.name}
+        return {"ownerReferences": [{**named, "uid": found["metadata"]["uid"]}]}
 
     async def replace(self, place: Place, obj: Json) -> Json:
         """Replace what was read. Raises Conflict where it has changed since, or is gone."""

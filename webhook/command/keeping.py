@@ -13,7 +13,7 @@ from shared.seal import KeyRing, SigningKey
 from webhook.admission import Session
 from webhook.authority import Terms
 from webhook.certs import Certificate, utc_now
-from webhook.cluster.writing import Writer
+from webhook.cluster.writing import Writer, account
 from webhook.installation import Installation
 from webhook.keeper import Keeper, Pace
 from webhook.metrics import KeeperMetrics
@@ -49,6 +49,7 @@ class Keeping:
         def learn(key: SigningKey, keys: KeyRing) -> None:
             session.learn(key=key, keys=keys)
 
+        self.owner = account(installation.account, installation.namespace)
         self.keeper = Keeper(installation, own, [*installation.dns_names, *names], learn, terms, pace)
         self.metrics = KeeperMetrics(lambda: self.keeper.figures)
 
@@ -58,7 +59,7 @@ class Keeping:
 
     async def run(self, api: Any) -> None:
         """With a client of the cluster, until it is cancelled."""
-        await self.keeper.run(Writer(api, utc_now))
+        await self.keeper.run(Writer(api, utc_now, self.owner))
 
 
 def times(leaf_life: float, look: float, key_delay: float) -> tuple[Terms, Pace]:

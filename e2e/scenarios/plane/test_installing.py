@@ -19,7 +19,7 @@ from e2e.lab.controlplane import ControlPlane
 from e2e.lab.helm import CHART, Release
 from e2e.scenarios.plane.charted import NAME, NAMESPACE, everything_stored, release
 
-PROGRAMS = ("helm",)
+PROGRAMS = ("helm", "helm@3")
 
 NO_NODES = "--no-hooks"
 """The sweep of published topologies is a Job, and there is no node to run it."""

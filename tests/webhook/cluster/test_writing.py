@@ -11,7 +11,17 @@ import pytest
 
 from tests.support.stored import Stored, stored
 from webhook.certs import utc_now
-from webhook.cluster.writing import ClusterError, Conflict, Place, Writer, config_map, configuration, lease, secret
+from webhook.cluster.writing import (
+    ClusterError,
+    Conflict,
+    Place,
+    Writer,
+    account,
+    config_map,
+    configuration,
+    lease,
+    secret,
+)
 
 PLACE = secret("armistice-ca", "armistice-system")
 PATH = "/api/v1/namespaces/armistice-system/secrets/armistice-ca"
@@ -44,6 +54,7 @@ def adding(word: str) -> Any:
 PLACES = [
     (PLACE, PATH, "Secret armistice-system/armistice-ca"),
     (config_map("a", "n"), "/api/v1/namespaces/n/configmaps/a", "ConfigMap n/a"),
+    (account("a", "n"), "/api/v1/namespaces/n/serviceaccounts/a", "ServiceAccount n/a"),
     (lease("a", "n"), "/apis/coordination.k8s.io/v1/namespaces/n/leases/a", "Lease n/a"),
     (
         configuration("MutatingWebhookConfiguration", "zz-a"),
@@ -67,6 +78,41 @@ async def test_what_is_missing_is_made_and_what_is_there_is_changed_once(server:
     assert server.objects[PATH]["data"] == {"one": "x", "two": "x"}
     assert server.written == [("POST", PATH.rpartition("/")[0]), ("PUT", PATH)]
     assert conflicts == []
+
+
+OWNER = account("armistice-webhook", "armistice-system")
+
+
+async def test_what_is_made_belongs_to_the_account_that_the_chart_brought(server: Stored) -> None:
+    server.put(OWNER.path, {**OWNER.bare, "metadata": {"name": OWNER.name, "uid": "its uid"}})
+    async with server.client() as api:
+        await Writer(api, utc_now, OWNER).ensure(PLACE, adding("one"), lambda: None)
+    named = {"apiVersion": "v1", "kind": "ServiceAccount", "name": "armistice-webhook", "uid": "its uid"}
+    assert server.objects[PATH]["metadata"]["ownerReferences"] == [named]
+
+
+async def test_what_an_admin_made_belongs_to_nobody(server: Stored) -> None:
+    server.put(OWNER.path, {**OWNER.bare, "metadata": {"name": OWNER.name, "uid": "its uid"}})
+    server.put(PATH, PLACE.bare)
+    async with server.client() as api:
+        await Writer(api, utc_now, OWNER).ensure(PLACE, adding("one"), lambda: None)
+    assert "ownerReferences" not in server.objects[PATH]["metadata"]
+
+
+async def test_outside_a_chart_there_is_no_owner(server: Stored) -> None:
+    async with server.client() as api:
+        await Writer(api, utc_now, OWNER).ensure(PLACE, adding("one"), lambda: None)
+    assert "ownerReferences" not in server.objects[PATH]["metadata"]
+
+
+async def test_nothing_is_made_while_the_owner_cannot_be_read(server: Stored) -> None:
+    server.refuse = lambda verb, path: 403 if path == OWNER.path else 0
+    async with server.client() as api:
+        with pytest.raises(
+            ClusterError, match="refuses to read ServiceAccount armistice-system/armistice-webhook: 403"
+        ):
+            await Writer(api, utc_now, OWNER).ensure(PLACE, adding("one"), lambda: None)
+    assert PATH not in server.objects
 
 
 async def test_six_writers_at_once_lose_nothing(server: Stored) -> None:
