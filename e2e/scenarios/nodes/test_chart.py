@@ -146,7 +146,7 @@ def test_the_examples_are_taken_bound_refused_and_judged_as_their_words_say(day:
 
     heavy = day.apply_example("3-heavy.yaml")
     assert heavy.returncode == 1
-    assert 'admission webhook "enforce.armistice.dev" denied the request: Pod "heavy":' in heavy.stderr
+    assert '.armistice.dev" denied the request: Pod "heavy": ' in heavy.stderr
     assert "proxy" in heavy.stderr
     assert day.apply_example("4-deployment.yaml").returncode == 0
     day.example.wait("--for=condition=Available", "deployment/workers", seconds=120)
