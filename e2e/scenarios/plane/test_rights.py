@@ -152,6 +152,7 @@ ROUNDS: tuple[tuple[Loss, ...], ...] = (
             f"ConfigMap {KEYS}",
             *emptied("configmap", KEYS, "/data/intent.pub"),
         ),
+        refused(Right("serviceaccounts", "get", SERVICE), "read", f"ServiceAccount {SERVICE}", *gone("secret", CA)),
     ),
 )
 
