@@ -17,7 +17,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -128,7 +128,9 @@ class Run:
             _signal(pid, number)
             self._wait_gone(name, patience)
         if name in self._children:
-            self._children[name].poll()  # one that ended by itself, and was not asked since
+            # Of a process with many threads the first may be gone, and the kernel still be taking the others away.
+            with suppress(subprocess.TimeoutExpired):
+                self._children[name].wait(_PATIENCE)
         (self.folder / "pids" / name).unlink(missing_ok=True)
 
     def release(self) -> None:

@@ -75,6 +75,7 @@ class Cluster:
     _server: asyncio.Server | None = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _talks: set[asyncio.StreamWriter] = field(default_factory=set)
+    _lists: list[tuple[int, list[Manifest]]] = field(default_factory=list)
 
     # The objects.
 
@@ -128,7 +129,9 @@ class Cluster:
         """Go away, in the middle of everything."""
         assert self._server is not None
         self._server.close()
-        self.hang_up()
+        for _ in range(3):  # a connection that was just taken is on the list a moment later
+            self.hang_up()
+            await asyncio.sleep(0.003)
 
     def hang_up(self) -> None:
         """Break every connection."""
@@ -174,16 +177,19 @@ class Cluster:
                 await writer.drain()
         self._talks.discard(writer)
         writer.close()
+        await asyncio.sleep(0)
 
     def page(self, asked: Asked) -> Manifest | bytes:
-        """One page of a list."""
-        shelf = self.shelves[asked.path]
-        place = int(asked.query.get("continue", "0"))
-        limit = int(asked.query["limit"])
-        keys = sorted(shelf.objects)
-        more = {"continue": str(place + limit)} if place + limit < len(keys) else {}
-        items = [shelf.objects[key] for key in keys[place : place + limit]]
-        return {"metadata": {"resourceVersion": str(self.version), **more}, "items": items}
+        """One page of a list. All of a list's pages are of the moment when the first one was asked for."""
+        token, _, start = asked.query.get("continue", "").partition("-")
+        if not token:
+            token, start = str(len(self._lists)), "0"
+            objects = self.shelves[asked.path].objects
+            self._lists.append((self.version, [objects[key] for key in sorted(objects)]))
+        version, items = self._lists[int(token)]
+        place, limit = int(start), int(asked.query["limit"])
+        more = {"continue": f"{token}-{place + limit}"} if place + limit < len(items) else {}
+        return {"metadata": {"resourceVersion": str(version), **more}, "items": items[place : place + limit]}
 
     async def _stream(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
         shelf = self.shelves[asked.path]
