@@ -27,8 +27,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from shared.errors import InputError
 from webhook.admission import Court, Decision, Phase, decide, failed, stranger
-from webhook.certs import CertReloader, Reload, utc_now
-from webhook.metrics import CONTENT_TYPE, ClusterMetrics, Metrics, Refused
+from webhook.certs import Certificate, Reload, utc_now
+from webhook.metrics import CONTENT_TYPE, ClusterMetrics, KeeperMetrics, Metrics, Refused
 from webhook.review import Request, ReviewError, parse, reply
 from webhook.settings import Settings
 from webhook.survey import Roll, Survey, Tightening, tightening
@@ -88,19 +88,22 @@ class Webhook:
         self,
         settings: Settings,
         court: Callable[[], Court],
-        certificate: CertReloader,
+        certificate: Certificate,
         unready: Callable[[], str] = lambda: "",
-        collectors: Iterable[ClusterMetrics] = (),
+        collectors: Iterable[ClusterMetrics | KeeperMetrics] = (),
         pods_of: PodsOf | None = None,
+        unable: Callable[[], str] = lambda: "",
     ) -> None:
         """``court`` is asked for each review, ``unready`` for a reason not to be asked (empty when there is none).
 
-        ``collectors`` are metrics beside our own; ``pods_of`` is None where there is no cluster to ask.
+        ``collectors`` are metrics beside our own; ``pods_of`` is None where there is no cluster to ask; ``unable`` says
+        why no review can be answered even if asked for.
         """
         self._settings = settings
         self._court = court
         self._certificate = certificate
         self._unready = unready
+        self._unable = unable
         self._metrics = Metrics(collectors)
         self._in_flight = 0
         self._waiting_bytes = 0
@@ -199,6 +202,9 @@ class Webhook:
             request = parse(body)
         except ReviewError as error:
             return self._bad(str(error), close=False)
+        if reason := self._unable():  # the API server goes by its failurePolicy then
+            self._metrics.refused(Refused.UNABLE)
+            return _sentence(503, f"no review is answered yet: {reason}")
         end = began + allowance(http.rel_url.raw_query_string)
         if stranger(request, self._court()):
             await self._introduced(request, min(end, began + INTRODUCTION))
@@ -318,7 +324,7 @@ class Webhook:
     def _reason_unready(self) -> str:
         if self._draining:
             return "it is going away"
-        if self._certificate.not_after <= utc_now():
+        if self._certificate.ended(utc_now()):
             return "its certificate has ended"
         return self._unready()
 
@@ -365,7 +371,7 @@ def allowance(query: str) -> float:
 
 
 @asynccontextmanager
-async def serving(webhook: Webhook, settings: Settings, certificate: CertReloader) -> AsyncIterator[int]:
+async def serving(webhook: Webhook, settings: Settings, certificate: Certificate) -> AsyncIterator[int]:
     """Listen; the port is what one gets. In the end open requests are answered before the connections are closed."""
     loop = asyncio.get_running_loop()
 
@@ -406,7 +412,7 @@ def _unheard(settings: Settings, error: OSError) -> str:
 async def serve(
     webhook: Webhook,
     settings: Settings,
-    certificate: CertReloader,
+    certificate: Certificate,
     ready: Callable[[int], None],
     leave: asyncio.Event,
     hurry: asyncio.Event,
