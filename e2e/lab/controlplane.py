@@ -203,6 +203,19 @@ class ControlPlane:
         for name in reversed(_DAEMONS):
             self.run.end(name)
 
+    def outage(self, seconds: float) -> None:
+        """No API server for so long: killed, and started again as it was. Returns when it is ready."""
+        name = "kube-apiserver"
+        pid = self.run.pid(name)
+        if pid is None:
+            raise LabError(f"{name} of the run {self.run.name!r} does not run; see {self.run.logs / name}.log")
+        argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
+        kill(pid, signal.SIGKILL)
+        self.run.end(name)
+        time.sleep(seconds)
+        self.run.spawn(name, argv)
+        self._wait(name, self._api_ready)
+
     # Starting.
 
     def _write_credentials(self) -> None:

@@ -39,13 +39,13 @@ class Happened:
     """One change of one object."""
 
     version: int
-    type: str
-    obj: Manifest
+    line: bytes
+    """As it stands in a watch."""
 
-    @property
-    def line(self) -> bytes:
-        """As it stands in a watch."""
-        return json.dumps({"type": self.type, "object": self.obj}).encode() + b"\n"
+    @classmethod
+    def of(cls, version: int, what: str, obj: Manifest) -> Happened:
+        """One to an object."""
+        return cls(version, json.dumps({"type": what, "object": obj}).encode() + b"\n")
 
 
 @dataclass
@@ -75,6 +75,7 @@ class Cluster:
     _server: asyncio.Server | None = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _talks: set[asyncio.StreamWriter] = field(default_factory=set)
+    _lists: list[tuple[int, list[Manifest]]] = field(default_factory=list)
 
     # The objects.
 
@@ -88,8 +89,8 @@ class Cluster:
             obj = {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(self.version)}}
             shelf.objects[key] = obj
             if not silently:
-                shelf.log.append(Happened(self.version, what, obj))
-        self._tell()
+                shelf.log.append(Happened.of(self.version, what, obj))
+        self.tell()
 
     def delete(self, path: str, name: str, namespace: str | None = None, silently: bool = False) -> None:
         """Delete an object."""
@@ -97,22 +98,23 @@ class Cluster:
         obj = self.shelves[path].objects.pop(json.dumps([namespace, name]))
         obj = {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(self.version)}}
         if not silently:
-            self.shelves[path].log.append(Happened(self.version, "DELETED", obj))
-        self._tell()
+            self.shelves[path].log.append(Happened.of(self.version, "DELETED", obj))
+        self.tell()
 
     def bookmark(self, path: str) -> None:
         """Tell who watches how far it is."""
         self.version += 1
         obj = {"metadata": {"resourceVersion": str(self.version)}}
-        self.shelves[path].log.append(Happened(self.version, "BOOKMARK", obj))
-        self._tell()
+        self.shelves[path].log.append(Happened.of(self.version, "BOOKMARK", obj))
+        self.tell()
 
     def forget(self, path: str) -> None:
         """From now on older versions are gone."""
         self.version += 1
         self.shelves[path].oldest = self.version
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Wake those who watch."""
         self._news.set()
         self._news = asyncio.Event()
 
@@ -127,7 +129,9 @@ class Cluster:
         """Go away, in the middle of everything."""
         assert self._server is not None
         self._server.close()
-        self.hang_up()
+        for _ in range(3):  # a connection that was just taken is on the list a moment later
+            self.hang_up()
+            await asyncio.sleep(0.003)
 
     def hang_up(self) -> None:
         """Break every connection."""
@@ -169,19 +173,23 @@ class Cluster:
                 elif asked.watch:
                     await self._stream(asked, writer)
                 else:
-                    writer.write(plain(200, self._page(asked)))
+                    writer.write(plain(200, self.page(asked)))
                 await writer.drain()
         self._talks.discard(writer)
         writer.close()
+        await asyncio.sleep(0)
 
-    def _page(self, asked: Asked) -> Manifest:
-        shelf = self.shelves[asked.path]
-        place = int(asked.query.get("continue", "0"))
-        limit = int(asked.query["limit"])
-        keys = sorted(shelf.objects)
-        more = {"continue": str(place + limit)} if place + limit < len(keys) else {}
-        items = [shelf.objects[key] for key in keys[place : place + limit]]
-        return {"metadata": {"resourceVersion": str(self.version), **more}, "items": items}
+    def page(self, asked: Asked) -> Manifest | bytes:
+        """One page of a list. All of a list's pages are of the moment when the first one was asked for."""
+        token, _, start = asked.query.get("continue", "").partition("-")
+        if not token:
+            token, start = str(len(self._lists)), "0"
+            objects = self.shelves[asked.path].objects
+            self._lists.append((self.version, [objects[key] for key in sorted(objects)]))
+        version, items = self._lists[int(token)]
+        place, limit = int(start), int(asked.query["limit"])
+        more = {"continue": f"{token}-{place + limit}"} if place + limit < len(items) else {}
+        return {"metadata": {"resourceVersion": str(version), **more}, "items": items[place : place + limit]}
 
     async def _stream(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
         shelf = self.shelves[asked.path]

@@ -273,6 +273,8 @@ class Follower:
         self._relist = why if self._pulse.synced else Relist.FIRST
 
     def _heard(self) -> None:
+        if self._pulse.complaint:
+            LOG.info("following %s again", self._word)
         self._pulse.heard = monotonic()
         self._pulse.complaint = ""
         self._pulse.absent = False

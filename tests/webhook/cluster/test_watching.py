@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from tests.support.cluster import (
     topology,
 )
 from webhook.cluster.watching import Broken, Follower, Lines, Pace, follow
-from webhook.following import Followed, Relist, Trouble, View
+from webhook.following import Followed, Relist, Trouble, View, our_labels
 from webhook.policy import Rules
 
 T = TypeVar("T")
@@ -117,7 +118,8 @@ async def test_every_page_is_read() -> None:
     async with scene("a", "b", "c", "d", "e") as it:
         assert it.names() == {"a", "b", "c", "d", "e"}
         pages = [asked.query for asked in it.server.asked if asked.path == NAMESPACES and not asked.watch]
-        assert pages == [{"limit": "2"}, {"limit": "2", "continue": "2"}, {"limit": "2", "continue": "4"}]
+        tokens = [query.pop("continue", "").partition("-")[2] for query in pages]
+        assert (tokens, pages) == (["", "2", "4"], [{"limit": "2"}] * 3)
 
 
 async def test_what_comes_changes_and_goes_is_followed() -> None:
@@ -347,6 +349,52 @@ async def test_without_its_rights_it_is_not_ready_and_says_so() -> None:
             assert it.view.unready() == f"the cluster's nodes are not read yet: {host} refuses: 403 Said"
             server.answer = lambda asked: None
             await it.until(lambda: it.view.synced)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_breaks_and_whenever_in_the_end_the_truth_is_known(seed: int) -> None:
+    """Random changes while connections break off, streams are cut, versions are forgotten, the API server goes away."""
+    chance = random.Random(seed)
+    async with cluster() as server, followed(server, replace(QUICK, watch=2.0), synced=False) as it:
+        for _ in range(150):
+            await chance.choice((change, change, change, change, trouble))(server, chance)
+            await asyncio.sleep(chance.choice((0, 0, 0.001, 0.02)))
+        server.cut = lambda asked: None
+        truth = {obj["metadata"]["name"]: our_labels(obj) for obj in server.shelves[NAMESPACES].objects.values()}
+        nodes = {obj["metadata"]["name"] for obj in server.shelves[NODES].objects.values()}
+        await it.until(lambda: it.view.namespaces.known == truth and it.names(NODES) == nodes)
+        assert sum(pulse.troubles[Trouble.FAULT] for pulse in it.view.pulses.values()) == 0
+
+
+async def change(server: Cluster, chance: random.Random) -> None:
+    """Some namespace or node comes, changes or goes."""
+    path, name = chance.choice((NAMESPACES, NODES)), f"x{chance.randrange(9)}"
+    if json.dumps([None, name]) in server.shelves[path].objects and chance.random() < 0.4:
+        server.delete(path, name)
+    elif path == NODES:
+        server.put(path, node(name, cpus=chance.randrange(1, 5)))
+    else:
+        server.put(path, namespace(name, warn=chance.choice(("none", "restricted", "best-effort"))))
+
+
+async def trouble(server: Cluster, chance: random.Random) -> None:
+    """Something breaks."""
+    match chance.randrange(5):
+        case 0:
+            server.hang_up()
+        case 1:
+            server.forget(chance.choice((NAMESPACES, NODES)))
+            server.hang_up()
+        case 2:
+            room = chance.randrange(500)
+            server.cut = lambda asked: room
+            server.hang_up()
+        case 3:
+            server.bookmark(NAMESPACES)
+        case 4:
+            await server.stop()
+            await asyncio.sleep(0.05)
+            await server.start()
 
 
 # A resource that need not be there.
