@@ -15,7 +15,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from webhook.admission import Decision, Kind, Phase
+from webhook.authority import Slot
+from webhook.bundles import Configuration
 from webhook.certs import Reload
+from webhook.figures import Figures, Work
 from webhook.following import Followed, Relist, Trouble, View
 from webhook.policy import Mode
 from webhook.verdict import Verdict
@@ -33,6 +36,8 @@ class Refused(Enum):
     """400: the request itself is wrong."""
     BUSY = "busy"
     """503: too many are being received."""
+    UNABLE = "unable"
+    """503: the key that signs intents is not known yet."""
 
 
 class Metrics(Collector):
@@ -132,6 +137,38 @@ class Metrics(Collector):
         return family
 
 
+class KeeperMetrics(Collector):
+    """What there is to watch of the certificates and keys that the process keeps. Times are seconds since 1970."""
+
+    def __init__(self, figures: Callable[[], Figures]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        """Every series, those without a value yet at zero."""
+        figures = self._figures()
+        ends = {slot.value: figures.ends[slot].timestamp() if slot in figures.ends else 0.0 for slot in Slot}
+        yield _gauges("armistice_authority_not_after_seconds", "When each certificate authority ends.", "slot", ends)
+        present = {one.value: float(figures.present.get(one, False)) for one in Configuration}
+        yield _gauges(
+            "armistice_webhook_configuration_present", "Whether the API server asks at all.", "configuration", present
+        )
+        synced = figures.synced.timestamp() if figures.synced else 0.0
+        for name, text, value in (
+            ("armistice_trust_synced_seconds", "When certificates and keys were last seen in order.", synced),
+            ("armistice_leader", "Whether this replica writes.", float(figures.leading)),
+            ("armistice_public_keys", "Public keys that nodes believe.", float(figures.public_keys)),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
+        yield _family(
+            "armistice_write_conflicts", "Writes that another replica, or a person, was faster with.", "object",
+            {work.value: figures.conflicts[work] for work in Work},
+        )  # fmt: skip
+        yield _family(
+            "armistice_bundle_repairs", "Configurations that were given the caBundle.", "configuration",
+            {one.value: figures.repairs[one] for one in Configuration},
+        )  # fmt: skip
+
+
 class ClusterMetrics(Collector):
     """How the following of a cluster goes, by resource."""
 
@@ -190,6 +227,13 @@ class ClusterMetrics(Collector):
 
 def _word(verdict: Verdict | None) -> str:
     return "none" if verdict is None else verdict.value
+
+
+def _gauges(name: str, text: str, label: str, values: dict[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=(label,))
+    for word, value in values.items():
+        family.add_metric((word,), value)
+    return family
 
 
 def _family(name: str, text: str, label: str, values: dict[str, int]) -> Metric:

@@ -1,4 +1,4 @@
-"""Files into a running guest: served on the lab's loopback, fetched by the guest, gone from the air again."""
+"""Files into a running guest: served in the run's namespace, fetched by the guest, gone from the air again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def into(run: Run, agent: Path, file: Path, command: str) -> None:
     """Run a shell command in the guest with the file as its standard input. Raises LabError when it fails."""
     port = random.choice(PORTS)
     server = f"carry-{secrets.token_hex(2)}"
-    served = ["-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(file.parent)]
+    served = ["-m", "http.server", str(port), "--directory", str(file.parent)]
     run.spawn(server, [sys.executable, *served])
     try:
         fetch = f"busybox wget -q -O - http://$GATEWAY:{port}/{file.name} | {{ {command}; }}"

@@ -1,4 +1,4 @@
-"""A real control plane on loopback, in the run's own network namespace: etcd, API server, controllers, scheduler.
+"""A real control plane in the run's own network namespace: etcd, API server, controllers, scheduler.
 
 Everything speaks TLS under the lab's own authority and shows a certificate of its own; nothing is switched to insecure.
 """
@@ -32,7 +32,7 @@ READY_WITHIN = 60.0
 """Seconds that each daemon may take until it is ready; measured 2 to 5 on 2 idle cores."""
 
 SETTLED_WITHIN = 120.0
-"""Seconds until the controllers have taken away the pods of namespaces that were dropped; measured 6."""
+"""Seconds until the controllers have taken away the pods of namespaces that were dropped."""
 
 WAY_OUT = "start anew, which takes other ports and an empty folder"
 
@@ -48,13 +48,13 @@ def node_address(n: int) -> str:
 
 
 def host_address(n: int) -> str:
-    """Where the guest of node ``n`` sees the lab's loopback: 10.0.11.2 for the first."""
+    """Where the guest of node ``n`` sees the run's namespace: 10.0.11.2 for the first."""
     return f"10.0.1{n}.2"
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Ports on loopback, random for each plane."""
+    """Ports in the namespace, random for each plane."""
 
     api: int
     etcd: int
@@ -316,9 +316,10 @@ class ControlPlane:
         ca = str(self.ca_pem)
         return [
             f"--secure-port={self.port}",
-            "--bind-address=127.0.0.1",
+            "--bind-address=0.0.0.0",  # of the namespace: its loopback, and the cables to its nodes
             f"--advertise-address={host_address(1)}",
             "--endpoint-reconciler-type=none",
+            "--enable-aggregator-routing=true",  # to the pods behind a webhook's Service; there is no kube-proxy here
             f"--tls-cert-file={self._pki('kube-apiserver.crt')}",
             f"--tls-private-key-file={self._pki('kube-apiserver.key')}",
             f"--client-ca-file={ca}",

@@ -1,8 +1,6 @@
-"""The enforcer on a node, as an admin would install it by hand: a namespace, its rights, a key, a DaemonSet.
+"""The enforcer on a node, by the chart: installed, waited for, ended the hard way, taken away and brought back.
 
-1. ``objects`` says all of it as manifests: values in, values out.
-2. ``Enforcer`` applies them, waits, ends the process the hard way, takes it away and brings it back.
-3. Its image is already on the node: it comes with the node's settings, and is never pulled.
+Its image is already on the node: it comes with the node's settings, and is never pulled.
 """
 
 from __future__ import annotations
@@ -17,38 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from e2e.lab.armistice import ROOT, image_name
+from e2e.lab.armistice import image_name
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.errors import LabError
+from e2e.lab.helm import CHART, Release
 from e2e.lab.node import Node
 from e2e.lab.webhook import SigningKey
 
 NAMESPACE = "armistice-system"
-NAME = "armistice-enforcer"
+RELEASE = "armistice"
+NAME = f"{RELEASE}-enforcer"
 CONTAINER = "enforcer"
 
 LABELS = {"app.kubernetes.io/name": "armistice", "app.kubernetes.io/component": "enforcer"}
 """How ``kubectl armistice proof`` finds the enforcer of a node."""
 
-PORT = 9465
-"""Metrics and health."""
-
-KEYS = "/etc/armistice/keys"
-"""Folder of the public keys in the container."""
-
-DAEMON = ("enforcer", "--keys", KEYS)
-"""What the image's program is told, to be the daemon."""
-
 PROCESS = "python -m enforcer enforcer"
 """In the daemon's command line on the node, and in no other's: ``proof`` is a process of the same program."""
 
-CAPABILITIES: Mapping[str, str] = {
-    "SYS_ADMIN": "the kernel makes a partition below another cgroup's CPUs for nobody else (remote partitions)",
-    "SYS_PTRACE": "proof reads which pages containers of other users hold, and on which NUMA node (numa_maps)",
-}
-"""What the container may do beside reading and writing root's own files, and why."""
-
-CRD = ROOT / "charts/armistice/crds/noderesourcetopologies.yaml"
+CRD = CHART / "crds/noderesourcetopologies.yaml"
 """What the topologies of nodes are published as; other installations bring the same definition."""
 
 TOPOLOGIES = "noderesourcetopologies.topology.node.k8s.io"
@@ -62,120 +47,16 @@ READY_WITHIN = 240.0
 Manifest = dict[str, Any]
 
 
-# What is applied.
-
-
-def objects(node: str, public_key: str) -> list[Manifest]:
-    """Everything but the CRD, in the order in which it is applied."""
-    return [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _own(NAME)},
-        {**_RBAC, "kind": "ClusterRole", "metadata": {"name": NAME}, "rules": RULES},
-        {**_RBAC, "kind": "ClusterRoleBinding", "metadata": {"name": NAME}, **_BINDING},
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _own(NAME), "data": {"intent.pub": public_key}},
-        daemon_set(node),
-    ]
-
-
-def _own(name: str) -> Manifest:
-    return {"name": name, "namespace": NAMESPACE, "labels": LABELS}
-
-
-RULES: list[Manifest] = [
-    {"apiGroups": [""], "resources": ["namespaces", "nodes"], "verbs": ["get"]},
-    {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
-    {
-        "apiGroups": ["topology.node.k8s.io"],
-        "resources": ["noderesourcetopologies"],
-        "verbs": ["get", "create", "update", "patch"],
-    },
-]
-"""Whether a namespace enforces; what pods are told; what the node publishes. It asks the API server nothing else."""
-
-_RBAC = {"apiVersion": "rbac.authorization.k8s.io/v1"}
-_BINDING = {
-    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": NAME},
-    "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}],
-}
-
-
-def daemon_set(node: str) -> Manifest:
-    """The DaemonSet, for one node. Two plugins of one name conflict, so that the old pod goes before the new comes."""
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "DaemonSet",
-        "metadata": _own(NAME),
-        "spec": {
-            "selector": {"matchLabels": LABELS},
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}},
-            "template": {"metadata": {"labels": LABELS}, "spec": _pod_spec(node)},
-        },
-    }
-
-
-def _pod_spec(node: str) -> Manifest:
-    return {
-        "serviceAccountName": NAME,
-        "priorityClassName": "system-node-critical",
+def values(node: str, public_key: str) -> Manifest:
+    """What the chart is told: the enforcer alone, on one node, with the image that the node has."""
+    repository, _, tag = image_name("enforcer").rpartition(":")
+    own = {
+        "image": {"repository": repository, "tag": tag},
+        "publicKeys": public_key,
         "nodeSelector": {"kubernetes.io/hostname": node},
-        "tolerations": [{"operator": "Exists"}],
-        "hostPID": True,  # proof names every thread of the node that may run on a pod's CPUs
-        "terminationGracePeriodSeconds": 5,
-        "containers": [_container()],
-        "volumes": [{"name": name, **source} for name, (source, _) in VOLUMES.items()],
+        "cleanup": False,  # by a pod, which would need a node that may be gone by then
     }
-
-
-def _container() -> Manifest:
-    return {
-        "name": CONTAINER,
-        "image": image_name("enforcer"),
-        "imagePullPolicy": "Never",
-        "args": list(DAEMON),
-        "env": [{"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
-        "ports": [{"name": "metrics", "containerPort": PORT}],
-        "resources": {"requests": {"cpu": "50m", "memory": "48Mi"}, "limits": {"memory": "128Mi"}},
-        "volumeMounts": [{"name": name, **mount} for name, (_, mount) in VOLUMES.items()],
-        "securityContext": {
-            "privileged": False,
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"], "add": list(CAPABILITIES)},
-            # The profile that runtimes give by default forbids to read other containers' numa_maps.
-            "appArmorProfile": {"type": "Unconfined"},
-        },
-        **_PROBES,
-    }
-
-
-def _host(path: str, kind: str = "Directory") -> Manifest:
-    return {"hostPath": {"path": path, "type": kind}}
-
-
-VOLUMES: Mapping[str, tuple[Manifest, Manifest]] = {
-    "cgroups": (_host("/sys/fs/cgroup"), {"mountPath": "/sys/fs/cgroup"}),
-    # The folder and not the socket, which the runtime makes anew at each of its starts.
-    "nri": (_host("/var/run/nri", "DirectoryOrCreate"), {"mountPath": "/var/run/nri"}),
-    "state": (_host("/run/armistice", "DirectoryOrCreate"), {"mountPath": "/run/armistice"}),
-    "kubelet": (_host("/var/lib/kubelet"), {"mountPath": "/var/lib/kubelet", "readOnly": True}),
-    "keys": ({"configMap": {"name": NAME}}, {"mountPath": KEYS, "readOnly": True}),
-}
-"""Volume and mount by name. sysfs needs none: every container sees the node's own, to read."""
-
-
-def _asks(path: str, **patience: int) -> Manifest:
-    return {"httpGet": {"path": path, "port": "metrics"}, "timeoutSeconds": 5, **patience}
-
-
-_PROBES: Manifest = {
-    # Generous: an emulated CPU takes seconds for what takes a tenth of one elsewhere.
-    "startupProbe": _asks("/healthz", periodSeconds=1, failureThreshold=120),
-    "livenessProbe": _asks("/healthz", periodSeconds=10, failureThreshold=6),
-    "readinessProbe": _asks("/readyz", periodSeconds=2, failureThreshold=1),
-}
-
-
-# What is done with it.
+    return {"image": {"pullPolicy": "Never"}, "webhook": {"enabled": False}, "enforcer": own}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,17 +68,19 @@ class Enforcer:
 
     @classmethod
     def install(cls, plane: ControlPlane, node: Node, key: SigningKey) -> Enforcer:
-        """Apply everything; it then starts by itself. Only one node of a control plane has it at a time."""
-        if CRD.exists():
-            plane.kubectl("apply", "-f", str(CRD))
-            plane.kubectl("wait", "--for=condition=Established", f"crd/{TOPOLOGIES}", "--timeout=30s")
-        every = {"apiVersion": "v1", "kind": "List", "items": objects(node.name, key.public.read_text())}
-        plane.kubectl("apply", "-f", "-", input=json.dumps(every))
-        return cls(plane, node)
+        """Install it; it then starts by itself. Only one node of a control plane has it at a time."""
+        found = cls(plane, node)
+        found.release.install(values(node.name, key.public.read_text()))
+        return found
+
+    @property
+    def release(self) -> Release:
+        """The installation of the chart."""
+        return Release(self.plane, RELEASE, NAMESPACE)
 
     def remove(self) -> None:
         """Take it away from the cluster, with what it published; whatever became of the node."""
-        self._kubectl("delete", "daemonset", NAME, "--ignore-not-found", "--cascade=foreground", "--wait=false")
+        self.release.uninstall("--no-hooks")
         self._kubectl("delete", "pods", "-l", _selector(), "--force", "--grace-period=0", "--ignore-not-found")
         self.plane.kubectl_raw("delete", TOPOLOGIES, self.node.name, "--ignore-not-found")
 

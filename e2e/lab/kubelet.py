@@ -73,7 +73,7 @@ class NodeSettings:
     name: str
     address: str
     gateway: str
-    """Where the guest sees the lab's loopback."""
+    """Where the guest sees the run's namespace."""
     port: int
     """The API server's."""
     pods: str

@@ -11,6 +11,9 @@ from e2e.lab.errors import LabError
 
 _MOUNTED = Path("/run/netns")
 
+TUN = Path("/dev/net/tun")
+"""Where the kernel makes cables whose other end is a process."""
+
 
 def require() -> None:
     """Raise LabError unless namespaces can be made here."""
@@ -49,6 +52,33 @@ def delete(name: str) -> None:
 def inside(name: str, argv: list[str]) -> list[str]:
     """The command, to run in the namespace."""
     return [_program(), "netns", "exec", name, *argv]
+
+
+def add_tap(name: str, device: str, mac: str, network: str, beyond: str, router: str) -> None:
+    """The namespace's end of a virtual machine's cable, if it is not there yet; it goes with the namespace.
+
+    It has an address of ``network`` (such as 10.0.11.2/24), and what lies ``beyond`` is reached through ``router``.
+    """
+    if not TUN.exists():
+        raise LabError(f"the lab's nodes are connected through {TUN}, which is not here; `modprobe tun` makes it")
+    if device not in _ip("-n", name, "-brief", "link").split():
+        _ip("-n", name, "tuntap", "add", "dev", device, "mode", "tap")
+    _ip("-n", name, "link", "set", device, "address", mac, "up")
+    _ip("-n", name, "address", "replace", network, "dev", device)
+    _ip("-n", name, "route", "replace", beyond, "via", router, "dev", device)
+
+
+def add_address(name: str, address: str) -> None:
+    """One more address on the namespace's loopback, for a process that is to have one of its own."""
+    _ip("-n", name, "address", "replace", f"{address}/32", "dev", "lo")
+
+
+def add_hole(name: str, address: str) -> None:
+    """An address of the namespace that swallows what is sent there: a cable whose other end nobody holds."""
+    if "hole" not in _ip("-n", name, "-brief", "link").split():
+        _ip("-n", name, "tuntap", "add", "dev", "hole", "mode", "tun")
+    _ip("-n", name, "link", "set", "hole", "up")
+    _ip("-n", name, "route", "replace", f"{address}/32", "dev", "hole")
 
 
 def _program() -> str:

@@ -1,7 +1,8 @@
 """A node: a virtual machine of any NUMA shape with a real kernel, containerd and kubelet, joined to a control plane.
 
 1. Certificates and settings go to a small disk of the node's own; the root disk is an overlay over the cached image.
-2. QEMU runs in the run's namespace, where the node's address is on the loopback and leads to the kubelet.
+2. QEMU runs in the run's namespace. A cable leads to it, and through it to its pods: the API server reaches both, and
+   they reach the API server.
 3. The guest boots to a shell that answers, then its kubelet registers and becomes Ready.
 """
 
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from e2e.lab import console
+from e2e.lab import console, netns
 from e2e.lab.controlplane import ControlPlane, host_address, node_address
 from e2e.lab.errors import LabError
 from e2e.lab.kubelet import Containerd, KubeletVariant, NodeSettings, Runtime, node_files
@@ -111,12 +112,14 @@ def _disks(machine: Machine) -> list[str]:
 
 
 def _network(number: int) -> list[str]:
-    """QEMU's own user network, a subnet for each node, with the kubelet's port handed in."""
-    address, host = node_address(number), host_address(number)
-    subnet = host.rpartition(".")[0] + ".0/24"
-    forward = f"hostfwd=tcp:{address}:10250-{address}:10250"
-    mac = f"52:54:00:00:00:{number:02x}"
-    return ["-nic", f"user,model=virtio-net-pci,mac={mac},net={subnet},host={host},{forward}"]
+    """A cable to the run's namespace."""
+    cable = f"tap,model=virtio-net-pci,mac=52:54:00:00:00:{number:02x},ifname={device(number)},script=no,downscript=no"
+    return ["-nic", cable]
+
+
+def device(number: int) -> str:
+    """What the namespace calls its end of a node's cable."""
+    return f"node{number}"
 
 
 def _consoles(sockets: Path) -> list[str]:
@@ -183,9 +186,9 @@ class Node:
         raise LabError(f"node {self.name} did not boot in {BOOT_TRIES} tries ({why}); see {self.log}")
 
     def prepare(self) -> RootImage:
-        """Its folder, its address in the namespace and its settings disk; the image that it is to boot."""
+        """Its folder, its cable in the namespace and its settings disk; the image that it is to boot."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.add_address()
+        self.connect()
         self._write_settings()
         return root_image(self.plane.run.progress, self.containerd.suite)
 
@@ -287,17 +290,21 @@ class Node:
         path = "jsonpath={.status.nodeInfo.bootID}"
         return self.plane.kubectl("get", "node", self.name, "-o", path)
 
-    def add_address(self) -> None:
-        """The node's address on the namespace's loopback, so that the API server reaches the forwarded port there.
+    def connect(self) -> None:
+        """The namespace's end of the cable. Its address there stays the same over snapshots, for the guest knows it."""
+        netns.add_tap(
+            self.plane.netns,
+            device(self.number),
+            mac=f"02:00:00:00:00:{self.number:02x}",
+            network=f"{host_address(self.number)}/24",
+            beyond=self.pods,
+            router=self.address,
+        )
 
-        The source must be 127.0.0.1: with its own address QEMU would hand the guest packets that come from itself.
-        """
-        source = f"local {self.address} dev lo table local proto kernel scope host src 127.0.0.1"
-        for words in (f"address replace {self.address}/32 dev lo", f"route replace {source}"):
-            argv = self.plane.inside(["ip", *words.split()])
-            done = subprocess.run(argv, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise LabError(f"`ip {words}` failed in the run's namespace: {done.stderr.strip()}")
+    @property
+    def pods(self) -> str:
+        """Its pods' addresses, CIDR."""
+        return f"10.85.{self.number}.0/24"
 
     def settings(self) -> NodeSettings:
         """What its settings disk says."""
@@ -306,7 +313,7 @@ class Node:
             address=self.address,
             gateway=host_address(self.number),
             port=self.plane.port,
-            pods=f"10.85.{self.number}.0/24",
+            pods=self.pods,
             variant=self.kubelet,
             runtime=self.runtime,
             containerd=self.containerd,

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.lab import console, controlplane, kubelet, node, pki
+from e2e.lab import console, controlplane, kubelet, netns, node, pki
 from e2e.lab.cache import GIB, cache_folder, require_room
 from e2e.lab.errors import LabError
 from e2e.lab.kubelet import KubeletVariant, Runtime
@@ -51,7 +51,7 @@ class Snapshot:
         """Where the snapshot of such a node is."""
         made = [root_image(progress).folder.name, emulator(progress).tree.name]
         tools = [build(name, progress).parent.name for name in (*CONTROL_PLANE, "kubelet")]
-        code = [Path(str(module.__file__)).read_bytes() for module in (controlplane, kubelet, node, pki)]
+        code = [Path(str(module.__file__)).read_bytes() for module in (controlplane, kubelet, netns, node, pki)]
         return cls(
             cache_folder() / "snapshots" / f"{shape.name}-{variant.value}-{key(shape, runtime, made, tools, code)}"
         )
@@ -108,7 +108,7 @@ def resume(snapshot: Snapshot, frozen: Node) -> None:
         frozen.folder.mkdir(parents=True)
         for disk in ("root.qcow2", "settings.img"):
             _copy(snapshot.folder / disk, frozen.folder / disk)
-        frozen.add_address()
+        frozen.connect()
         frozen.start(frozen.machine(snapshot=NAME))
         frozen.sh(f"date -s @{time.time():.3f}")
         _wait_renewed(frozen, before)

@@ -70,6 +70,17 @@ def _kubernetes(name: str, module: str = "") -> Tool:
     return Tool(name, module, f"k8s.io/kubernetes/cmd/{name}", "k8s.io/kubernetes")
 
 
+_OLDER: dict[str, Tool] = {
+    "helm@3": Tool("helm", "helm-3", "helm.sh/helm/v3/cmd/helm"),
+    **{
+        f"{name}@{minor}": _kubernetes(name, module)
+        for minor, module in KUBERNETES.items()
+        if minor != NEWEST
+        for name in (*SERVERS, "kubelet")
+    },
+}
+"""Versions before the newest, where scenarios run on those too."""
+
 TOOLS: Mapping[str, Tool] = {
     tool.name: tool
     for tool in (
@@ -86,12 +97,7 @@ TOOLS: Mapping[str, Tool] = {
         Tool("helm", "helm", "helm.sh/helm/v4/cmd/helm"),
         Tool("kind", "kind", "sigs.k8s.io/kind"),
     )
-} | {
-    f"{name}@{minor}": _kubernetes(name, module)
-    for minor, module in KUBERNETES.items()
-    if minor != NEWEST
-    for name in (*SERVERS, "kubelet")
-}
+} | _OLDER
 
 
 def of_version(name: str, kubernetes: str) -> str:

@@ -1,50 +1,48 @@
-"""The enforcer's installation in the lab: as few rights as do, and each of them with its reason."""
+"""The enforcer's installation, as far as the lab leans on what the chart says: its template as text."""
 
 from __future__ import annotations
 
-from e2e.lab.enforcer import CAPABILITIES, DAEMON, LABELS, PROCESS, RULES, VOLUMES, daemon_set, objects
+import re
 
-POD = daemon_set("node1")["spec"]["template"]["spec"]
-(CONTAINER,) = POD["containers"]
+from e2e.lab.enforcer import CONTAINER, LABELS, NAME, PROCESS, RELEASE, values
+from tests.support.chart import TEMPLATES
 
-
-def test_the_container_is_not_privileged_and_has_the_named_capabilities_only() -> None:
-    security = CONTAINER["securityContext"]
-    assert not security["privileged"]
-    assert not security["allowPrivilegeEscalation"]
-    assert security["readOnlyRootFilesystem"]
-    assert security["capabilities"] == {"drop": ["ALL"], "add": ["SYS_ADMIN", "SYS_PTRACE"]}
-    assert all(CAPABILITIES.values())
-
-
-def test_the_host_lends_its_cgroups_the_runtimes_folder_and_its_own_state_to_write_and_nothing_else() -> None:
-    written = {mount["mountPath"] for _, mount in VOLUMES.values() if not mount.get("readOnly")}
-    assert written == {"/sys/fs/cgroup", "/var/run/nri", "/run/armistice"}
-    assert "hostNetwork" not in POD
-
-
-def test_it_starts_where_its_own_pods_are_never_waited_for_by_itself() -> None:
-    head = daemon_set("node1")["spec"]["template"]["metadata"]
-    assert head == {"labels": LABELS}, "an intent, or a list of required plugins, would make it wait for itself"
-    assert POD["tolerations"] == [{"operator": "Exists"}]
-    assert daemon_set("node1")["spec"]["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": 1, "maxSurge": 0}
-
-
-def test_the_api_server_lets_it_read_namespaces_tell_pods_and_publish_its_node() -> None:
-    verbs = {resource: set(rule["verbs"]) for rule in RULES for resource in rule["resources"]}
-    assert verbs == {
-        "namespaces": {"get"},
-        "nodes": {"get"},
-        "events": {"create", "patch"},
-        "noderesourcetopologies": {"get", "create", "update", "patch"},
-    }
-
-
-def test_the_public_key_and_no_other_goes_to_the_node() -> None:
-    (keys,) = [one["data"] for one in objects("node1", "the public key") if one["kind"] == "ConfigMap"]
-    assert keys == {"intent.pub": "the public key"}
+DAEMON_SET = (TEMPLATES / "enforcer/daemonset.yaml").read_text(encoding="utf-8")
 
 
 def test_the_daemon_is_told_from_its_own_proof_by_its_command_line() -> None:
-    assert PROCESS.endswith(f" {DAEMON[0]}")
-    assert DAEMON[0] != "proof"
+    (first,) = re.findall(r"args:\n\s+- (\w+)", DAEMON_SET)
+    assert PROCESS.endswith(f" {first}")
+    assert first != "proof"
+
+
+def test_the_container_is_not_privileged_and_has_the_named_capabilities_only() -> None:
+    assert "privileged: false" in DAEMON_SET
+    assert "allowPrivilegeEscalation: false" in DAEMON_SET
+    assert "readOnlyRootFilesystem: true" in DAEMON_SET
+    assert "drop: [ALL]" in DAEMON_SET
+    assert re.findall(r"- (SYS_\w+)", DAEMON_SET) == ["SYS_ADMIN", "SYS_PTRACE"]
+    assert "hostNetwork" not in DAEMON_SET
+
+
+def test_the_host_lends_its_cgroups_the_runtimes_folder_and_its_own_state_to_write_and_nothing_else() -> None:
+    mounts = re.findall(r"mountPath: (\S+)\n( +readOnly: true)?", DAEMON_SET)
+    assert {path for path, read_only in mounts if not read_only} == {
+        "/sys/fs/cgroup",
+        "/var/run/nri",
+        "/run/armistice",
+    }
+
+
+def test_the_lab_calls_it_as_the_chart_does() -> None:
+    assert f"{RELEASE}-enforcer" == NAME
+    assert "name: {{ $name }}-enforcer" in DAEMON_SET
+    assert f"- name: {CONTAINER}\n" in DAEMON_SET
+    assert LABELS == {"app.kubernetes.io/name": "armistice", "app.kubernetes.io/component": "enforcer"}
+
+
+def test_the_public_key_and_no_other_goes_to_the_node_and_nothing_is_pulled() -> None:
+    given = values("node1", "the public key")
+    assert given["enforcer"]["publicKeys"] == "the public key"
+    assert given["image"] == {"pullPolicy": "Never"}
+    assert given["enforcer"]["image"] == {"repository": "localhost/armistice-enforcer", "tag": "dev"}

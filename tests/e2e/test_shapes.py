@@ -126,8 +126,7 @@ def test_a_booting_machine_is_emulated_in_software_with_a_network_and_consoles_o
     assert after(arguments, "-accel") == ["tcg,thread=multi"]
     assert after(arguments, "-cpu") == ["Westmere"]
     assert after(arguments, "-nic") == [
-        "user,model=virtio-net-pci,mac=52:54:00:00:00:02,net=10.0.12.0/24,host=10.0.12.2,"
-        "hostfwd=tcp:10.0.12.15:10250-10.0.12.15:10250"
+        "tap,model=virtio-net-pci,mac=52:54:00:00:00:02,ifname=node2,script=no,downscript=no"
     ]
     assert after(arguments, "-qmp") == ["unix:/run/monitor.sock,server=on,wait=off"]
     assert "systemd.unit=lab.target" in after(arguments, "-append")[0].split()

@@ -53,6 +53,8 @@ class FakeApiServer:
     answer: Callable[[Asked], Answer] = lambda asked: (200, {})
     wait: float = 0.0
     """Seconds before each answer."""
+    warnings: list[str] = field(default_factory=list)
+    """Texts of the ``Warning`` headers that come with each answer."""
 
     def access(self, token: Path | str = "secret") -> Access:
         """How to reach it with a token."""
@@ -97,10 +99,12 @@ def _handler(fake: FakeApiServer) -> type[BaseHTTPRequestHandler]:
             body = found if isinstance(found, bytes) else json.dumps(found).encode()
             self.send_response(code)
             self.send_header("Content-Length", str(len(body)))
+            for text in fake.warnings:
+                self.send_header("Warning", f"299 - {json.dumps(text)}")
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = do_PUT = do_PATCH = _serve
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
 
         def _asked(self) -> Asked:
             content = self.rfile.read(int(self.headers.get("Content-Length", "0")))

@@ -30,6 +30,11 @@ FILES = {
 def make_node(folder: Path) -> SigningKey:
     """A node without pods; the key whose intents it believes."""
     unpack_dump(DUMP, folder)
+    return furnish(folder)
+
+
+def furnish(folder: Path) -> SigningKey:
+    """All of it but the machine's sysfs."""
     key = SigningKey(Ed25519PrivateKey.generate())
     public = Ed25519PublicKey.from_public_bytes(key.public)
     (folder / "key.pem").write_bytes(public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))

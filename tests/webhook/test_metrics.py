@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from math import isnan
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.cluster import topology
 from webhook.admission import Decision, Kind, Phase
+from webhook.authority import Slot
+from webhook.bundles import Configuration
 from webhook.certs import Reload
+from webhook.figures import Figures, Work
 from webhook.following import Followed, Relist, Trouble, View
-from webhook.metrics import BUCKETS, ClusterMetrics, Metrics, Refused
+from webhook.metrics import BUCKETS, ClusterMetrics, KeeperMetrics, Metrics, Refused
 from webhook.policy import Mode, Rules
 from webhook.review import Answer
 from webhook.verdict import Verdict
@@ -121,4 +125,35 @@ def test_how_a_cluster_is_followed_is_told_by_resource() -> None:
         ("armistice_cluster_silent_seconds", (resource,)): 7.5,
         ("armistice_cluster_relists_total", ("gone", resource)): 2,
         ("armistice_cluster_errors_total", ("broken", resource)): 3,
+    }
+
+
+def test_what_the_keeper_knows_is_shown_and_everything_is_there_at_zero() -> None:
+    figures = Figures()
+    metrics = Metrics((KeeperMetrics(lambda: figures),))
+    names = {
+        "armistice_authority_not_after_seconds": ["ca-1", "ca-2"],
+        "armistice_webhook_configuration_present": ["mutating", "validating"],
+        "armistice_bundle_repairs_total": ["mutating", "validating"],
+        "armistice_write_conflicts_total": [work.value for work in Work],
+    }
+    expected: dict[tuple[str, tuple[str, ...]], float]
+    expected = {(name, (label,)): 0.0 for name, labels in names.items() for label in labels}
+    expected |= {(f"armistice_{name}", ()): 0.0 for name in ("trust_synced_seconds", "leader", "public_keys")}
+    assert expected.items() <= samples(metrics).items()
+    figures.ends[Slot.FIRST] = figures.synced = datetime(2026, 3, 1, tzinfo=UTC)
+    figures.conflicts[Work.LEASE] += 2
+    figures.repairs[Configuration.MUTATING] += 1
+    figures.present[Configuration.VALIDATING] = figures.leading = True
+    figures.public_keys = 3
+    found = samples(metrics)
+    changed = {key: found[key] for key, before in expected.items() if found[key] != before}
+    assert changed == {
+        ("armistice_authority_not_after_seconds", ("ca-1",)): 1772323200.0,
+        ("armistice_trust_synced_seconds", ()): 1772323200.0,
+        ("armistice_write_conflicts_total", ("lease",)): 2.0,
+        ("armistice_bundle_repairs_total", ("mutating",)): 1.0,
+        ("armistice_webhook_configuration_present", ("validating",)): 1.0,
+        ("armistice_leader", ()): 1.0,
+        ("armistice_public_keys", ()): 3.0,
     }

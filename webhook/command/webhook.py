@@ -8,11 +8,11 @@ import logging
 import os
 import signal
 import tempfile
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 from click.core import ParameterSource
@@ -36,6 +36,12 @@ from webhook.policy import ALWAYS_EXEMPT, Mode, NamespacePolicy, Rules, Uniform
 if TYPE_CHECKING:
     from webhook.admission import Session
     from webhook.app import Companion
+    from webhook.authority import Terms
+    from webhook.certs import Certificate
+    from webhook.command.keeping import Keeping
+    from webhook.installation import Installation
+    from webhook.keeper import Pace
+    from webhook.survey import Roll
 
 OWN_NAMESPACE = "POD_NAMESPACE"
 """Environment variable, set by the chart: the namespace that Armistice runs in, which is exempt."""
@@ -77,8 +83,16 @@ default of 700 would look at them three times each."""
     type=click.Path(path_type=Path),
     help="Defaults, exemptions and mode for a cluster, in YAML; instead of the flags for the policy.",
 )
+@click.option(
+    "--installation",
+    metavar="NAME",
+    help="Keep certificates and keys in the cluster, under names made of this one; needs --cluster.",
+)
 @click.option("--drain", default=10.0, show_default=True, metavar="SECONDS", help="Serve on so long after SIGTERM.")
 @click.option("--certificate-poll", default=10.0, metavar="SECONDS", hidden=True, help="Between looks at the files.")
+@click.option("--leaf-life", default=2_592_000.0, metavar="SECONDS", hidden=True, help="Of a certificate of our own.")
+@click.option("--look", default=60.0, metavar="SECONDS", hidden=True, help="Between looks at certificates and keys.")
+@click.option("--key-delay", default=180.0, metavar="SECONDS", hidden=True, help="From a key's publication to its use.")
 @click.option("-v", "--verbose", is_flag=True, help="Log allowed reviews too.")
 def webhook(
     host: str,
@@ -94,8 +108,12 @@ def webhook(
     reserved_memory: str,
     mode: str,
     config: Path | None,
+    installation: str | None,
     drain: float,
     certificate_poll: float,
+    leaf_life: float,
+    look: float,
+    key_delay: float,
     verbose: bool,
     **policy: Any,
 ) -> None:
@@ -103,8 +121,8 @@ def webhook(
 
     With --cluster it follows a cluster's nodes and topologies, and each namespace's labels say its policy; where they
     say nothing the given policy counts. Without, it judges against the given nodes, with the given policy for every
-    namespace. Without --cert it makes a short-lived certificate of its own and says where its CA is. /healthz, /readyz
-    and /metrics are served too.
+    namespace. With --installation it keeps its certificates and keys in the cluster; else, without --cert, it makes a
+    short-lived certificate of its own and says where its CA is. /healthz, /readyz and /metrics are served too.
     """
     from webhook.settings import Settings
 
@@ -116,9 +134,11 @@ def webhook(
     fleet = Fleet.whole(found, reserved.cpus, reserved.memory)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.getLogger("armistice").setLevel(logging.DEBUG if verbose else logging.INFO)
-    with tempfile.TemporaryDirectory(prefix="armistice-webhook-") as folder:
+    keep = _keep(installation, cluster, signing_key, (leaf_life, look, key_delay))
+    # A pod has nothing to write, and no place for it.
+    with nullcontext("") if keep else tempfile.TemporaryDirectory(prefix="armistice-webhook-") as folder:
         keys = _keys(signing_key)
-        _run(settings, Path(folder), keys, fleet, rules, None if cluster else _against(found))
+        _run(settings, Path(folder), keys, fleet, rules, None if cluster else _against(found), keep)
 
 
 _OF_NODES = ("machines", "sysfs", "nodes", "reserved_cpus", "reserved_memory")
@@ -166,6 +186,31 @@ def _keys(path: Path | None) -> tuple[SigningKey, KeyRing]:
     return keys.ephemeral() if path is None else keys.load(path)
 
 
+Keep: TypeAlias = "tuple[Installation, Terms, Pace]"
+"""Where certificates and keys are kept, how long they last, and how often they are looked at."""
+
+
+def _keep(
+    name: str | None, cluster: bool, signing_key: Path | None, seconds: tuple[float, float, float]
+) -> Keep | None:
+    if name is None:
+        return None
+    from webhook.command.keeping import installation, times
+
+    return installation(name, cluster, signing_key), *times(*seconds)
+
+
+def _where_public(folder: Path, key: SigningKey, keep: Keep | None) -> str:
+    """Where a node's admin finds the public key, which without an installation is written down here."""
+    if keep:
+        return f"ConfigMap {keep[0].namespace}/{keep[0].keys}"
+    from webhook.keys import public_pem
+
+    path = folder / "intent.pub"
+    path.write_bytes(public_pem(key))
+    return f"{path} (id {key.id})"
+
+
 def _against(machines: list[Machine]) -> str:
     names = ", ".join(machine.name for machine in machines[:3])
     more = len(machines) - 3
@@ -179,31 +224,33 @@ def _run(
     fleet: Fleet,
     rules: Rules,
     against: str | None,
+    keep: Keep | None,
 ) -> None:
     """``against`` says which nodes; None follows a cluster."""
     from webhook.admission import Court, Session
     from webhook.app import Webhook, serve
-    from webhook.certs import CertReloader, SelfMade, utc_now
+    from webhook.certs import CertReloader, SelfMade, placeholder, utc_now
     from webhook.command.check import upgrades
-    from webhook.keys import public_pem
     from webhook.verdict import Bench
 
-    own = None if settings.cert else SelfMade(folder, _names(settings.host), utc_now())
+    names = _names(settings.host)
+    own = None if settings.cert or keep else SelfMade(folder, names, utc_now())
     cert, key = (own.cert, own.key) if own else (settings.cert, settings.key)
-    certificate = CertReloader(cert, key, utc_now())
-    public = folder / "intent.pub"
-    public.write_bytes(public_pem(keys[0]))
+    certificate = CertReloader(cert, key, utc_now()) if cert else placeholder(names, utc_now())
+    public = _where_public(folder, keys[0], keep)
     bench = Bench(fleet, upgrades())
     uniform = Uniform(rules.defaults, rules.exempt, rules.mode)
     # Without a cluster nothing went through mutation before it comes here, unless the caller brings the intent along.
     session = Session(Court(uniform, bench, *keys, intent_required=against is None, rules=rules))
     cluster = None if against is not None else _Cluster(session, rules)
-    process = Webhook(settings, lambda: session.court, certificate, *(cluster.parts if cluster else ()))
+    if cluster and keep:
+        cluster.keep(keep, None if settings.cert else certificate, names if settings.host in names else ())
+    process = Webhook(settings, lambda: session.court, certificate, **(cluster.parts if cluster else {}))
 
     def tell(port: int) -> None:
         if own:
             click.echo(f"CA certificate  {own.ca}")
-        click.echo(f"public key      {public} (id {keys[0].id})")
+        click.echo(f"public key      {public}")
         click.echo(f"nodes           {against or 'the cluster'}")
         labels = ", where a namespace's labels say nothing" if cluster else ""
         click.echo(f"policy          {rules.defaults.enforce.value}, mode {rules.mode.value}{labels}")
@@ -238,8 +285,30 @@ class _Cluster:
         self._session = session
         self._view = View(rules)
         self._renewal = Renewal(self._view, self._learn)
-        self.parts = (self._renewal.unready, (ClusterMetrics(self._view),))
+        self._api: Any = None
+        self._metrics = ClusterMetrics(self._view)
+        self._keeping: Keeping | None = None
         session.learn(policies=self._view)
+
+    def keep(self, keep: Keep, own: Certificate | None, names: Sequence[str]) -> None:
+        """Certificates and keys of its own too."""
+        from webhook.command.keeping import Keeping
+
+        installation, terms, pace = keep
+        self._keeping = Keeping(self._session, installation, own, names, terms, pace)
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What a webhook has to know of it."""
+        keeping = self._keeping
+        if keeping is None:
+            return {"unready": self._renewal.unready, "collectors": (self._metrics,), "pods_of": self._pods_of}
+        return {
+            "unready": lambda: self._renewal.unready() or keeping.keeper.unready(),
+            "collectors": (self._metrics, keeping.metrics),
+            "pods_of": self._pods_of,
+            "unable": keeping.unable,
+        }
 
     def _learn(self, fleet: Fleet) -> None:
         first = bool(self._renewal.unready())
@@ -247,14 +316,21 @@ class _Cluster:
         if first:
             _settle_memory()
 
+    async def _pods_of(self, namespace: str, until: float) -> Roll:
+        from webhook.cluster.pods import read_pods
+
+        return await read_pods(self._api, namespace, until)
+
     async def companions(self, stack: AsyncExitStack) -> Mapping[str, Companion]:
         """The tasks that follow it. Raises InputError where nothing says which cluster."""
         from webhook.cluster.connection import connect
         from webhook.cluster.watching import follow
 
-        api = await connect()
+        self._api = api = await connect()
         stack.push_async_callback(api.close)
-        return {"cluster": lambda: follow(api, self._view), "fleet": self._renewal.run}
+        following: dict[str, Companion] = {"cluster": lambda: follow(api, self._view), "fleet": self._renewal.run}
+        keeping = self._keeping
+        return {**following, "keeper": lambda: keeping.run(api)} if keeping else following
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:

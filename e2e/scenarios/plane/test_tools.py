@@ -21,6 +21,7 @@ def test_tools_have_the_versions_of_their_modules() -> None:
     assert {versions[name] for name in kubernetes} == {"v1.37.2"}
     assert re.match(r"v3\.7\.", versions["etcd"])
     assert re.match(r"v4\.", versions["helm"])
+    assert re.match(r"v3\.", versions["helm@3"])
 
 
 def test_staging_modules_have_the_version_of_kubernetes() -> None:

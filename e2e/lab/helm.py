@@ -1,0 +1,71 @@
+"""helm, as built for the lab, beside the control plane and as its admin."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from e2e.lab.armistice import ROOT
+from e2e.lab.controlplane import ControlPlane
+from e2e.lab.errors import LabError
+from e2e.lab.tools import build
+
+CHART = ROOT / "charts/armistice"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One installation of a chart, there or not yet."""
+
+    plane: ControlPlane
+    name: str
+    namespace: str
+    chart: Path = CHART
+    program: str = "helm"
+    """What the lab calls it; ``helm@3`` is the one before."""
+
+    def install(self, values: Mapping[str, Any], *flags: str) -> str:
+        """Install it, its namespace too; what helm says, the notes included."""
+        return self.helm("install", self.name, str(self.chart), "--create-namespace", *flags, values=values)
+
+    def upgrade(self, values: Mapping[str, Any], *flags: str) -> str:
+        """Upgrade it to the chart, with these values and no others."""
+        return self.helm("upgrade", self.name, str(self.chart), *flags, values=values)
+
+    def uninstall(self, *flags: str) -> str:
+        """Take it away."""
+        return self.helm("uninstall", self.name, *flags)
+
+    def manifest(self, values: Mapping[str, Any], *flags: str) -> str:
+        """What would be applied, without asking the cluster."""
+        return self.helm("template", self.name, str(self.chart), *flags, values=values)
+
+    def helm(self, *words: str, values: Mapping[str, Any] | None = None) -> str:
+        """What helm prints on standard output. Raises LabError with what it says when it fails."""
+        done = self.helm_raw(*words, values=values)
+        if done.returncode:
+            raise LabError(f"`helm {' '.join(words)}` failed: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout
+
+    def helm_raw(self, *words: str, values: Mapping[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
+        """The same with its status and standard error."""
+        given = [] if values is None else ["--values", "-"]
+        argv = [str(build(self.program, self.plane.run.progress)), *words, "--namespace", self.namespace, *given]
+        return subprocess.run(
+            self.plane.inside(argv),
+            input="" if values is None else json.dumps(values),
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **self._homes(), "KUBECONFIG": str(self.plane.kubeconfig)},
+        )
+
+    def _homes(self) -> dict[str, str]:
+        """What helm keeps for a person goes with the run."""
+        folder = self.plane.folder / "helm"
+        return {f"HELM_{kind}_HOME": str(folder / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")}
