@@ -35,7 +35,7 @@ from webhook.policy import Rules
 
 T = TypeVar("T")
 
-QUICK = Pace(first_pause=0.01, longest_pause=0.05, absent=0.02, short=0.0, page=2, batch=1)
+QUICK = Pace(first_pause=0.01, longest_pause=0.05, absent=0.02, short=0.0, patience=5.0, page=2, batch=1)
 """As in earnest, but nobody waits."""
 
 
@@ -150,7 +150,7 @@ async def test_a_bookmark_moves_the_place_to_go_on_from() -> None:
         version = str(it.server.version)
         it.server.put(NODES, node("n1"))
         await it.until(lambda: bool(it.names(NODES)))
-        it.server.hang_up()
+        await it.server.hang_up()
         await it.watched(times=2)
         assert it.watches()[1] == version
 
@@ -196,7 +196,7 @@ async def test_a_version_that_is_gone_is_a_reason_to_read_anew() -> None:
         await it.watched()
         it.server.delete(NAMESPACES, "a", silently=True)
         it.server.forget(NAMESPACES)
-        it.server.hang_up()
+        await it.server.hang_up()
         await it.until(lambda: it.names() == {"b"})
         assert it.view.pulses[Followed.NAMESPACES].relists == {Relist.FIRST: 1, Relist.GONE: 1}
 
@@ -216,7 +216,7 @@ async def test_a_watch_refused_as_gone_begins_anew() -> None:
     async with scene("a") as it:
         await it.watched()
         it.server.answer = once(lambda asked: asked.watch and asked.path == NAMESPACES, GONE)
-        it.server.hang_up()
+        await it.server.hang_up()
         await it.until(lambda: it.view.pulses[Followed.NAMESPACES].relists[Relist.GONE] == 1)
 
 
@@ -277,7 +277,7 @@ async def test_what_is_no_event_is_a_reason_to_read_anew(what: str, stream: byte
         await it.watched()
         it.server.delete(NAMESPACES, "b", silently=True)
         it.server.answer = once(lambda asked: asked.watch and asked.path == NAMESPACES, HEAD + stream)
-        it.server.hang_up()
+        await it.server.hang_up()
         await it.until(lambda: it.names() == {"a"})
         assert it.view.pulses[Followed.NAMESPACES].relists[Relist.LOST] == 1
 
@@ -334,7 +334,7 @@ async def test_a_watch_that_ends_as_soon_as_it_began_is_no_reason_to_run_in_circ
     pace = replace(QUICK, short=1.0, first_pause=0.05, longest_pause=10.0)
     async with scene("a", pace=pace) as it:
         it.server.answer = lambda asked: HEAD if asked.watch else None
-        it.server.hang_up()
+        await it.server.hang_up()
         await asyncio.sleep(1.0)
         assert 3 <= len(it.watches()) <= 8  # at 0, 0.05, 0.15, 0.35, 0.75 s
 
@@ -381,14 +381,14 @@ async def trouble(server: Cluster, chance: random.Random) -> None:
     """Something breaks."""
     match chance.randrange(5):
         case 0:
-            server.hang_up()
+            await server.hang_up()
         case 1:
             server.forget(chance.choice((NAMESPACES, NODES)))
-            server.hang_up()
+            await server.hang_up()
         case 2:
             room = chance.randrange(500)
             server.cut = lambda asked: room
-            server.hang_up()
+            await server.hang_up()
         case 3:
             server.bookmark(NAMESPACES)
         case 4:
@@ -419,11 +419,11 @@ async def test_a_crd_that_is_taken_away_takes_its_objects_along_but_not_at_the_f
             missing = plain(404, {"kind": "Status", "code": 404})
             await it.watched(TOPOLOGIES)
             server.answer = once(lambda asked: asked.path == TOPOLOGIES, missing)
-            server.hang_up()
+            await server.hang_up()
             await it.watched(TOPOLOGIES, times=3)
             assert it.names(TOPOLOGIES) == {"n1"}
             server.answer = lambda asked: missing if asked.path == TOPOLOGIES else None
-            server.hang_up()
+            await server.hang_up()
             await it.until(lambda: it.names(TOPOLOGIES) == set())
 
 
