@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -334,8 +335,8 @@ def _ours(name: str, attributes: Mapping[str, str], zones: Sequence[_Zone]) -> M
         isolated=cpus("isolated"),
         reserved=cpus("reserved"),
         packages=tuple(_package(part) for part in _parts(attributes, "packages")),
-        cores=tuple(_cpus(part, "cores") for part in _parts(attributes, "cores")),
-        uncore_caches=tuple(_cpus(part, "uncore-caches") for part in _parts(attributes, "uncore-caches")),
+        cores=_groups(_attribute(attributes, "cores"), "cores"),
+        uncore_caches=_groups(_attribute(attributes, "uncore-caches"), "uncore-caches"),
         numa_nodes=tuple(_our_node(zone) for zone in zones),
         distances=_distances(zones),
         devices=tuple(_device(part) for part in _parts(attributes, "devices")),
@@ -359,6 +360,12 @@ def _cpus(value: str, key: str) -> CpuSet:
         return CpuSet.parse(value)
     except InputError as error:
         raise InputError(f"the attribute {PREFIX}{key}: {error}") from error
+
+
+@lru_cache(maxsize=256)
+def _groups(value: str, key: str) -> tuple[CpuSet, ...]:
+    """Sets of CPUs. Thousands of nodes are of a few types, and say the same here word for word."""
+    return tuple(_cpus(part, key) for part in value.split(";")) if value else ()
 
 
 def _package(part: str) -> Package:

@@ -20,7 +20,6 @@ from typing import Any, Generic, TypeVar
 
 from shared.defaulting import LimitRange
 from shared.errors import InputError
-from shared.ledger import Ledger
 from shared.noderesourcetopology import from_object
 from shared.topology import Machine
 from webhook.nodes import ClusterNode
@@ -175,7 +174,6 @@ class Topologies:
         if machine is not None and key_of(obj):
             return replace(machine, name=key_of(obj))
         machine = from_object(dict(obj))
-        Ledger.of(machine)  # one that leaves nothing to pods is found here, where it hurts nobody else
         if len(self._types) >= self.MOST_TYPES:
             self._types.clear()
         self._types[content] = machine

@@ -31,6 +31,7 @@ class Renewal:
         self._publish = publish
         self._fleet: Fleet | None = None
         self._version = -1
+        self._said: set[str] = set()
         self._news = asyncio.Event()
 
     def unready(self) -> str:
@@ -66,4 +67,10 @@ class Renewal:
         else:
             self._version = version
             self._publish(self._fleet)
-            LOG.debug("fleet of %d nodes and %d topologies", len(nodes), len(machines))
+            self._say(self._fleet.unusable)
+
+    def _say(self, unusable: tuple[str, ...]) -> None:
+        """What is wrong with topologies that nothing can be placed on, once."""
+        for complaint in set(unusable) - self._said:
+            LOG.warning("a topology is of no use: %s", complaint)
+        self._said = set(unusable)

@@ -18,7 +18,7 @@ from typing import Any
 from e2e.lab.armistice import image_name
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.errors import LabError
-from e2e.lab.helm import Release
+from e2e.lab.helm import CHART, Release
 from e2e.lab.node import Node
 from e2e.lab.webhook import SigningKey
 
@@ -32,6 +32,9 @@ LABELS = {"app.kubernetes.io/name": "armistice", "app.kubernetes.io/component": 
 
 PROCESS = "python -m enforcer enforcer"
 """In the daemon's command line on the node, and in no other's: ``proof`` is a process of the same program."""
+
+CRD = CHART / "crds/noderesourcetopologies.yaml"
+"""What the topologies of nodes are published as; other installations bring the same definition."""
 
 TOPOLOGIES = "noderesourcetopologies.topology.node.k8s.io"
 

@@ -47,8 +47,21 @@ class Installed:
         """Without pods. The chart itself would not do that: namespaces that enforce would wait for ever."""
         found = cls(Release(plane, RELEASE, NAMESPACE))
         found.release.install(merged(ALONE, values or {}))
-        plane.kubectl("scale", "deployment", SERVICE, "--replicas=0", "-n", NAMESPACE)
+        found._scale_down()
         return found
+
+    def upgrade(self, values: Values | None = None) -> None:
+        """`helm upgrade`, which brings back whatever was deleted of it; without pods again."""
+        self.release.upgrade(merged(ALONE, values or {}))
+        self._scale_down()
+
+    def _scale_down(self) -> None:
+        self.plane.kubectl("scale", "deployment", SERVICE, "--replicas=0", "-n", NAMESPACE)
+
+    def configurations(self) -> list[str]:
+        """Names of the webhook configurations that are there."""
+        names = "jsonpath={.items[*].metadata.name}"
+        return self.plane.kubectl("get", *SWITCH_OFF[1:], "-o", names).split()
 
     @property
     def plane(self) -> ControlPlane:
@@ -124,5 +137,5 @@ def publish(plane: ControlPlane, topology: Mapping[str, Any], allocatable: Mappi
         "metadata": {"name": name, "labels": labels},
         "status": {"capacity": amounts, "allocatable": amounts},
     }
-    for one in (node, topology):
+    for one in (node, {"topologyPolicies": ["None"], **topology}):
         plane.kubectl("create", "-f", "-", input=json.dumps(one))

@@ -15,33 +15,34 @@ Rules = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Right:
-    """One verb on one resource, of some names or of all."""
+    """One verb on one resource."""
 
     resource: str
     """With its group behind a dot, unless it is of the core."""
     verb: str
-    names: tuple[str, ...] = ()
+    name: str = ""
+    """Of the one object; empty for all."""
 
     def __str__(self) -> str:
-        of = f" of {', '.join(self.names)}" if self.names else ""
-        return f"{self.verb} {self.resource}{of}"
+        return " ".join(filter(None, (self.verb, self.resource, self.name)))
 
 
 def split(rules: Rules) -> list[Right]:
     """Every right that rules give."""
     return [
-        Right(f"{resource}.{group}".rstrip("."), verb, tuple(rule.get("resourceNames", ())))
+        Right(f"{resource}.{group}".rstrip("."), verb, name)
         for rule in rules
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
+        for name in rule.get("resourceNames", [""])
     ]
 
 
 def rule_of(right: Right) -> dict[str, Any]:
     """A rule that gives one right."""
     resource, _, group = right.resource.partition(".")
-    names = {"resourceNames": list(right.names)} if right.names else {}
+    names = {"resourceNames": [right.name]} if right.name else {}
     return {"apiGroups": [group], "resources": [resource], "verbs": [right.verb], **names}
 
 
@@ -64,9 +65,9 @@ class Role:
         return role
 
     @contextmanager
-    def without(self, right: Right) -> Iterator[None]:
-        """The role has all of its rights but one; afterwards all."""
-        self._write([one for one in self.stored if one != right])
+    def without(self, *rights: Right) -> Iterator[None]:
+        """The role has all of its rights but these; afterwards all."""
+        self._write([one for one in self.stored if one not in rights])
         try:
             yield
         finally:

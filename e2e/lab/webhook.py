@@ -1,7 +1,8 @@
 """``armistice webhook`` as a process of the lab, and its registration at the API server, as an admin would make it.
 
 Without a cluster to follow, a webhook process holds one policy for every namespace. Which namespaces it is asked about
-is therefore the registration's business: their labels select between a process that enforces and one that warns.
+is therefore the registration's business: their labels select between a process that enforces and one that warns. One
+that follows the cluster reads the labels itself.
 """
 
 from __future__ import annotations
@@ -86,6 +87,15 @@ class Webhook:
         argv += ["--cert", str(certificate), "--key", str(tls_key), "--signing-key", str(key.private)]
         argv += ["--nodes", str(nodes), "--mode", mode.value, "--verbose", *flags]
         plane.run.spawn(name, argv)
+        return cls(plane, name, told(plane, name, "ready "))
+
+    @classmethod
+    def follow(cls, plane: ControlPlane, name: str, kubeconfig: Path, key: SigningKey, *flags: str) -> Webhook:
+        """Start one that follows the cluster with somebody's rights, and wait until it listens."""
+        certificate, tls_key = plane.issue(name, dns=("localhost",), ips=("127.0.0.1",))
+        argv = [sys.executable, "-m", "webhook.command", "webhook", "--port", "0", "--cluster", "--verbose"]
+        argv += ["--cert", str(certificate), "--key", str(tls_key), "--signing-key", str(key.private), *flags]
+        plane.run.spawn(name, argv, {"KUBECONFIG": str(kubeconfig)})
         return cls(plane, name, told(plane, name, "ready "))
 
     def stop(self) -> None:

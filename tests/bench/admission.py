@@ -21,7 +21,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
@@ -62,9 +62,9 @@ def measure(quick: bool) -> Iterator[Figure]:
             path = Path(folder)
             own = SelfMade(path, ["localhost", "127.0.0.1"], utc_now())
             trust = ssl.create_default_context(cafile=str(own.ca))
-            echo = stack.enter_context(_server(_echo_command(own), cores[0]))
+            echo = stack.enter_context(server(_echo_command(own), cores[0]))
             ours = [
-                stack.enter_context(_server(_webhook_command(own, _nodes_file(path, nodes)), cores[0]))
+                stack.enter_context(server(_webhook_command(own, _nodes_file(path, nodes)), cores[0]))
                 for nodes in NODES
             ]
             new = reviews(PODS)
@@ -134,10 +134,15 @@ def _webhook_command(own: SelfMade, nodes: Path) -> list[str]:
 
 
 @contextmanager
-def _server(command: Sequence[str], core: int) -> Iterator[Server]:
-    """A process on one core, once it says that it is ready."""
+def server(command: Sequence[str], core: int, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """A process on one core, once it says that it is ready; ``env`` is added to the environment."""
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=_pin(core)
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=pin(core),
+        env={**os.environ, **(env or {})},
     )
     try:
         assert process.stdout is not None
@@ -153,7 +158,8 @@ def _server(command: Sequence[str], core: int) -> Iterator[Server]:
         process.wait()
 
 
-def _pin(core: int) -> Callable[[], None]:
+def pin(core: int) -> Callable[[], None]:
+    """To be done in a process before it begins: stay on one core."""
     return lambda: os.sched_setaffinity(0, [core])
 
 
@@ -161,13 +167,14 @@ def _nodes_file(folder: Path, number: int) -> Path:
     """Nodes as a cluster has them: a few machine types; of one type the memory differs by some KiB from node to node,
     because firmware and kernel keep a little more or less."""
     types = [catalogue.machine(name) for name in MACHINE_TYPES]
-    machines = [_node(types[index % len(types)], index) for index in range(number)]
+    machines = [as_node(types[index % len(types)], index) for index in range(number)]
     path = folder / f"{number}.json"
     path.write_text(json.dumps({"kind": "List", "apiVersion": "v1", "items": [to_object(m) for m in machines]}))
     return path
 
 
-def _node(machine: Machine, index: int) -> Machine:
+def as_node(machine: Machine, index: int) -> Machine:
+    """One node of a type."""
     zones = tuple(
         replace(zone, memory=zone.memory - 4096 * (index * 7919 % 1009 + place) if zone.memory else zone.memory)
         for place, zone in enumerate(machine.numa_nodes)

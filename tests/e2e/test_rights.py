@@ -6,7 +6,7 @@ from e2e.lab.rights import Right, rule_of, split
 
 RULES = [
     {"apiGroups": [""], "resources": ["namespaces", "nodes"], "verbs": ["get", "list"]},
-    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["one"], "verbs": ["update"]},
+    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["update"], "resourceNames": ["a", "b"]},
 ]
 
 
@@ -16,12 +16,13 @@ def test_rules_are_split_into_every_right_that_they_give() -> None:
         "list namespaces",
         "get nodes",
         "list nodes",
-        "update leases.coordination.k8s.io of one",
+        "update leases.coordination.k8s.io a",
+        "update leases.coordination.k8s.io b",
     ]
 
 
 def test_a_right_is_a_rule_again() -> None:
     rights = split(RULES)
     assert [right for one in rights for right in split([rule_of(one)])] == rights
-    assert rule_of(rights[-1]) == RULES[-1]
+    assert rule_of(rights[-1]) == {**RULES[-1], "resourceNames": ["b"]}
     assert rule_of(Right("events", "create")) == {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}

@@ -39,13 +39,13 @@ class Happened:
     """One change of one object."""
 
     version: int
-    type: str
-    obj: Manifest
+    line: bytes
+    """As it stands in a watch."""
 
-    @property
-    def line(self) -> bytes:
-        """As it stands in a watch."""
-        return json.dumps({"type": self.type, "object": self.obj}).encode() + b"\n"
+    @classmethod
+    def of(cls, version: int, what: str, obj: Manifest) -> Happened:
+        """One to an object."""
+        return cls(version, json.dumps({"type": what, "object": obj}).encode() + b"\n")
 
 
 @dataclass
@@ -88,8 +88,8 @@ class Cluster:
             obj = {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(self.version)}}
             shelf.objects[key] = obj
             if not silently:
-                shelf.log.append(Happened(self.version, what, obj))
-        self._tell()
+                shelf.log.append(Happened.of(self.version, what, obj))
+        self.tell()
 
     def delete(self, path: str, name: str, namespace: str | None = None, silently: bool = False) -> None:
         """Delete an object."""
@@ -97,22 +97,23 @@ class Cluster:
         obj = self.shelves[path].objects.pop(json.dumps([namespace, name]))
         obj = {**obj, "metadata": {**obj["metadata"], "resourceVersion": str(self.version)}}
         if not silently:
-            self.shelves[path].log.append(Happened(self.version, "DELETED", obj))
-        self._tell()
+            self.shelves[path].log.append(Happened.of(self.version, "DELETED", obj))
+        self.tell()
 
     def bookmark(self, path: str) -> None:
         """Tell who watches how far it is."""
         self.version += 1
         obj = {"metadata": {"resourceVersion": str(self.version)}}
-        self.shelves[path].log.append(Happened(self.version, "BOOKMARK", obj))
-        self._tell()
+        self.shelves[path].log.append(Happened.of(self.version, "BOOKMARK", obj))
+        self.tell()
 
     def forget(self, path: str) -> None:
         """From now on older versions are gone."""
         self.version += 1
         self.shelves[path].oldest = self.version
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Wake those who watch."""
         self._news.set()
         self._news = asyncio.Event()
 
@@ -169,12 +170,13 @@ class Cluster:
                 elif asked.watch:
                     await self._stream(asked, writer)
                 else:
-                    writer.write(plain(200, self._page(asked)))
+                    writer.write(plain(200, self.page(asked)))
                 await writer.drain()
         self._talks.discard(writer)
         writer.close()
 
-    def _page(self, asked: Asked) -> Manifest:
+    def page(self, asked: Asked) -> Manifest | bytes:
+        """One page of a list."""
         shelf = self.shelves[asked.path]
         place = int(asked.query.get("continue", "0"))
         limit = int(asked.query["limit"])

@@ -145,14 +145,6 @@ def test_what_was_readable_and_is_not_any_more_is_not_known_any_more() -> None:
     assert (set(known.topologies.known), known.topologies.unreadable) == ({"n1"}, {})
 
 
-def test_a_topology_that_leaves_nothing_to_pods_hurts_nobody_else() -> None:
-    nothing = topology("n1", cpus=0)
-    known = view()
-    (told,) = put(known.topologies, nothing)
-    assert told == "machine n1: reserving CPUs none leaves the node shared pool empty"
-    assert put(known.topologies, topology("n2")) == [""]
-
-
 def test_a_whole_listing_is_all_there_is() -> None:
     known = view(namespace("a"), namespace("b"))
     known.of("a")

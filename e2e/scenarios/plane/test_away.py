@@ -17,7 +17,7 @@ import pytest
 from e2e.lab import netns
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.enforcer import NAMESPACE
-from e2e.lab.installed import ALONE, CONFIGURATION, SERVICE, SWITCH_OFF, Installed
+from e2e.lab.installed import CONFIGURATION, SERVICE, SWITCH_OFF, Installed
 from e2e.lab.namespace import Namespace
 from e2e.lab.replicas import endpoint_slice
 from e2e.lab.webhook import ENFORCE, WARN
@@ -136,7 +136,7 @@ def test_workloads_come_in_and_their_pods_follow_once_validation_is_deleted_as_t
     verb, kind, name = COMMAND.removeprefix("kubectl-").split("-", 2)
     installed.plane.kubectl(verb, kind, name)
     enforcing.wait("--for=create", "pod", "-l", "app=web")
-    brought_back(installed)
+    installed.upgrade()
 
 
 def test_one_command_switches_everything_off_and_it_stays_off_until_the_next_upgrade(
@@ -148,18 +148,6 @@ def test_one_command_switches_everything_off_and_it_stays_off_until_the_next_upg
     wait_until(lambda: timed(lambda: warning.create_dry(pod("probe", "1", "1"))) <= SPENT)
     for space in (enforcing, warning):
         assert timed(partial(assert_comes_in, space)) <= SPENT
-    assert configurations(installed) == []
-    brought_back(installed)
-    assert configurations(installed) == [CONFIGURATION, CONFIGURATION]
-
-
-def configurations(installed: Installed) -> list[str]:
-    """Names of the webhook configurations that are there."""
-    kinds, names = SWITCH_OFF[1], "jsonpath={.items[*].metadata.name}"
-    return installed.plane.kubectl("get", kinds, "-o", names).split()
-
-
-def brought_back(installed: Installed) -> None:
-    """What an admin does when all is well again; the next scenario finds it as the first one did."""
-    installed.release.upgrade(ALONE)
-    installed.plane.kubectl("scale", "deployment", SERVICE, "--replicas=0", "-n", NAMESPACE)
+    assert installed.configurations() == []
+    installed.upgrade()
+    assert installed.configurations() == [CONFIGURATION, CONFIGURATION]

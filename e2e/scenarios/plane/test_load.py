@@ -27,7 +27,7 @@ from cryptography import x509
 
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.enforcer import NAMESPACE, RELEASE
-from e2e.lab.installed import CONFIGURATION, Installed, publish
+from e2e.lab.installed import CONFIGURATION, SWITCH_OFF, Installed, publish
 from e2e.lab.load import Report
 from e2e.lab.namespace import Namespace
 from e2e.lab.replicas import PORT, Replicas, address
@@ -124,23 +124,28 @@ def compared(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> R
     return report
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def replicas(plane: ControlPlane, compared: Report) -> Iterator[tuple[Installed, Replicas]]:
     """The chart with two replicas, which know a node and are asked."""
     installed = Installed.install(plane, DRAIN)
-    publish(plane, published(), {"cpu": "8", "memory": "4Gi"})
     found = installed.replicas()
     try:
+        publish(plane, published(), {"cpu": "8", "memory": "4Gi"})
         found.start(2)
-        probe = Namespace.make(plane, {ENFORCE: SINGLE})
-        wait_until(lambda: "denied the request" in probe.create_dry(pod("heavy", "3", "2")).stderr)
-        probe.drop()
+        wait_until_asked(plane)
         yield installed, found
     finally:
         found.stop()
-        plane.kubectl("delete", "node", published()["metadata"]["name"])
+        plane.kubectl("delete", "node", published()["metadata"]["name"], "--ignore-not-found")
         installed.uninstall()
         plane.wait_settled()
+
+
+def wait_until_asked(plane: ControlPlane) -> None:
+    """Until a pod that breaks the policy is refused."""
+    probe = Namespace.make(plane, {ENFORCE: SINGLE})
+    wait_until(lambda: "denied the request" in probe.create_dry(pod("heavy", "3", "2")).stderr)
+    probe.drop()
 
 
 def test_no_admission_is_lost_or_wrongly_refused(
@@ -166,6 +171,22 @@ def test_no_admission_is_lost_or_wrongly_refused(
     assert report.refused == ()
     assert len(report.away) >= 1, "the API server was never away"
     assert lost(report, ring(installed)) == []
+
+
+def test_switched_off_by_the_emergency_command_it_stays_off_with_replicas_that_run_and_with_new_ones(
+    plane: ControlPlane, replicas: tuple[Installed, Replicas]
+) -> None:
+    installed, processes = replicas
+    plane.kubectl(*SWITCH_OFF)
+    processes.retire(processes.numbers[0])
+    processes.add()
+    time.sleep(CALM)
+    assert installed.configurations() == []
+    space = Namespace.make(plane, {ENFORCE: SINGLE})
+    assert space.apply(pod("heavy", "3", "2")).stderr == ""
+    space.drop()
+    installed.upgrade(DRAIN)
+    wait_until_asked(plane)
 
 
 def ring(installed: Installed) -> KeyRing:
