@@ -308,12 +308,12 @@ def named(rule: Manifest) -> str:
 
 RIGHTS = {
     "armistice-webhook": [
-        "ClusterRole: get,list,watch namespaces",
-        "ClusterRole: get,list,watch nodes",
-        "ClusterRole: get,list,watch limitranges",
-        "ClusterRole: get,list,watch noderesourcetopologies.topology.node.k8s.io",
+        "ClusterRole: list,watch namespaces",
+        "ClusterRole: list,watch nodes",
+        "ClusterRole: list,watch limitranges",
+        "ClusterRole: list,watch noderesourcetopologies.topology.node.k8s.io",
         "ClusterRole: list pods",
-        "ClusterRole: get,list,watch,patch mutatingwebhookconfigurations,validatingwebhookconfigurations"
+        "ClusterRole: get,watch,patch mutatingwebhookconfigurations,validatingwebhookconfigurations"
         ".admissionregistration.k8s.io zz-armistice",
         "Role: get,update secrets armistice-ca,armistice-signing",
         "Role: create secrets",
