@@ -79,7 +79,7 @@ CORE_NEVER = (
 """Standard library that means a clock, chance, a log, a thread, a process or the network."""
 
 OUTSIDE = {
-    "aiohttp": ("webhook.app", "webhook.cluster.watching", "webhook.cluster.writing"),
+    "aiohttp": ("webhook.app", "webhook.cluster.pods", "webhook.cluster.watching", "webhook.cluster.writing"),
     "click": ("enforcer.__main__", "enforcer.command", "enforcer.settings", "webhook.command.*"),
     "cryptography": ("shared.ed25519", "shared.seal", "webhook.certs", "webhook.keys"),
     "google": ("enforcer.nri.*",),

@@ -202,15 +202,18 @@ class Case(NamedTuple):
 ALLOWED = Answer()
 
 
-def decide(request: Request, phase: Phase, court: Court, late: Late, closed: bool = False) -> Decision:
-    """Answer one review. ``closed`` says that the API server asks about namespaces that enforce only."""
+def decide(
+    request: Request, phase: Phase, court: Court, late: Late, closed: bool = False, existing: tuple[str, ...] = ()
+) -> Decision:
+    """Answer one review. ``closed`` says that the API server asks about namespaces that enforce only; ``existing`` is
+    what there is to say about a namespace's pods (:mod:`webhook.survey`)."""
     kind = kind_of(request)
     if kind is Kind.OTHER:
         return Decision(ALLOWED)
     namespace = request.namespace or "default"
     case = Case(request, phase, court, late, kind, court.policies.of(namespace), namespace)
     if kind is Kind.NAMESPACE:
-        return case.decision(_namespace(case))
+        return case.decision(_warned(_namespace(case), *existing))
     if case.assigned.exempt:
         return case.decision(_exempt(case, "namespace"))
     if not case.assigned.known:
@@ -282,7 +285,7 @@ def _pod(case: Case) -> Decision:
         return case.decision(ALLOWED)
     if not case.policy.asks:
         return case.decision(_not_for_us(case, pod))
-    if case.court.rules.runtime_classes and _class_exempt(case, pod.spec):
+    if class_exempt(case.court.rules, pod.spec):
         return case.decision(_exempt(case, "runtimeClass"))
     finding = case.court.docket.finding(pod, case.policy, case.court.bench, case.late)
     if finding.broken and finding.breaks(Mode.ENFORCE):
@@ -295,9 +298,10 @@ def _pod(case: Case) -> Decision:
     return case.decision(answer, finding)
 
 
-def _class_exempt(case: Case, spec: Mapping[str, Any]) -> bool:
+def class_exempt(rules: Rules, spec: Mapping[str, Any]) -> bool:
+    """Whether pods of its runtime class are left alone."""
     name = spec.get("runtimeClassName")
-    return isinstance(name, str) and name in case.court.rules.runtime_classes
+    return isinstance(name, str) and name in rules.runtime_classes
 
 
 _PASSED_OVER = frozenset({ANNOTATION, REQUIRED_PLUGINS})
@@ -586,7 +590,7 @@ def _resized(case: Case) -> Decision:
         return case.decision(ALLOWED)
     pod = pod_object(case.request)
     meta = pod.metadata
-    if case.court.rules.runtime_classes and _class_exempt(case, pod.spec):
+    if class_exempt(case.court.rules, pod.spec):
         return case.decision(_exempt(case, "runtimeClass"))
     finding = case.court.docket.finding(pod, case.policy, case.court.bench, case.late)
     if finding.breaks(Mode.ENFORCE):
@@ -621,7 +625,7 @@ def _workload(case: Case) -> Decision:
     if template is None or (case.request.operation == "UPDATE" and _unchanged(case.request.old_object, template)):
         return case.decision(ALLOWED)
     spec = template.get("spec")
-    if isinstance(spec, dict) and _class_exempt(case, spec):
+    if isinstance(spec, dict) and class_exempt(case.court.rules, spec):
         return case.decision(_exempt(case, "runtimeClass"))
     finding = find(template, case.policy, case.court.bench, case.late, case.assigned.ranges)
     if finding.breaks(Mode.ENFORCE):

@@ -31,6 +31,7 @@ from webhook.certs import Certificate, Reload, utc_now
 from webhook.metrics import CONTENT_TYPE, ClusterMetrics, KeeperMetrics, Metrics, Refused
 from webhook.review import Request, ReviewError, parse, reply
 from webhook.settings import Settings
+from webhook.survey import Roll, Survey, Tightening, tightening
 
 LOG = logging.getLogger("armistice.webhook")
 
@@ -52,6 +53,18 @@ INTRODUCTION = 0.5
 
 MOST_STRANGERS = 64
 """Reviews that wait so at once; others are answered as they are."""
+
+LONGEST_SURVEY = 1.0
+"""Seconds that a namespace's existing pods are looked at, or half of what the caller leaves, whichever is less."""
+
+MOST_SURVEYS = 4
+"""At once; each may hold some thousand pods."""
+
+IN_A_ROW = 16
+"""Pods of a survey that are judged before other reviews have their turn."""
+
+PodsOf = Callable[[str, float], Awaitable[Roll]]
+"""Reads the pods of a namespace, until a time of the monotonic clock."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
 
@@ -78,11 +91,13 @@ class Webhook:
         certificate: Certificate,
         unready: Callable[[], str] = lambda: "",
         collectors: Iterable[ClusterMetrics | KeeperMetrics] = (),
+        pods_of: PodsOf | None = None,
         unable: Callable[[], str] = lambda: "",
     ) -> None:
         """``court`` is asked for each review, ``unready`` for a reason not to be asked (empty when there is none).
 
-        ``collectors`` are metrics beside our own; ``unable`` says why no review can be answered even if asked for.
+        ``collectors`` are metrics beside our own; ``pods_of`` is None where there is no cluster to ask; ``unable`` says
+        why no review can be answered even if asked for.
         """
         self._settings = settings
         self._court = court
@@ -94,6 +109,8 @@ class Webhook:
         self._waiting_bytes = 0
         self._draining = False
         self._strangers = 0
+        self._pods_of = pods_of
+        self._surveys = 0
         self._handlers: dict[tuple[str, str], Handler] = {
             ("POST", "/mutate"): self._reviewing(Phase.MUTATE),
             ("POST", "/validate"): self._reviewing(Phase.VALIDATE),
@@ -191,7 +208,9 @@ class Webhook:
         end = began + allowance(http.rel_url.raw_query_string)
         if stranger(request, self._court()):
             await self._introduced(request, min(end, began + INTRODUCTION))
-        return web.Response(body=self._answered(request, call, began, end), content_type=JSON)
+        change = tightening(request, call.phase, self._court()) if self._pods_of else None
+        existing = await self._existing(change, end) if change else ()
+        return web.Response(body=self._answered(request, call, began, end, existing), content_type=JSON)
 
     async def _introduced(self, request: Request, end: float) -> None:
         """Wait until the namespace is known. The watch brings it; nobody is asked, so nobody can be made to ask."""
@@ -203,6 +222,28 @@ class Webhook:
                 await asyncio.sleep(0.02)
         finally:
             self._strangers -= 1
+
+    async def _existing(self, change: Tightening, end: float) -> tuple[str, ...]:
+        """What there is to say about the pods of a namespace that becomes stricter. Other reviews come in between."""
+        if self._pods_of is None or self._surveys >= MOST_SURVEYS:
+            return (f"namespace {change.namespace}: its pods were not looked at, too many others are",)
+        began = monotonic()
+        until = min(began + LONGEST_SURVEY, (began + end) / 2)
+        self._surveys += 1
+        try:
+            survey = Survey(change, self._court(), await self._pods_of(change.namespace, until))
+            for number, _ in enumerate(survey.steps(), start=1):
+                if monotonic() >= until:
+                    break
+                if number % IN_A_ROW == 0:
+                    await asyncio.sleep(0)
+            return survey.warnings()
+        except Exception:  # a namespace's labels can always be changed
+            LOG.exception("fault while looking at existing pods namespace=%s", json.dumps(change.namespace))
+            self._metrics.faulted()
+            return (f"namespace {change.namespace}: its pods were not looked at, Armistice met a fault of its own",)
+        finally:
+            self._surveys -= 1
 
     def _impossible(self, http: web.BaseRequest) -> str:
         """Why the headers alone rule a review out; empty when they do not."""
@@ -237,11 +278,13 @@ class Webhook:
         except (web.RequestPayloadError, HttpProcessingError) as error:
             raise ReviewError("the body broke off, or is not what its headers say") from error
 
-    def _answered(self, request: Request, call: Call, began: float, end: float) -> bytes:
+    def _answered(
+        self, request: Request, call: Call, began: float, end: float, existing: tuple[str, ...] = ()
+    ) -> bytes:
         """The reply's bytes, with everything that is to be counted and logged."""
         phase = call.phase
         try:
-            decision = self._decided(request, call, end)
+            decision = self._decided(request, call, end, existing)
             content = reply(request.uid, decision.answer)
         except Exception:  # a fault of ours must not become a 500, which the API server could not tell from an outage
             LOG.exception("fault uid=%s phase=%s", json.dumps(request.uid), phase.value)
@@ -256,12 +299,12 @@ class Webhook:
             _log(request, phase, decision, seconds)
         return content
 
-    def _decided(self, request: Request, call: Call, end: float) -> Decision:
+    def _decided(self, request: Request, call: Call, end: float, existing: tuple[str, ...]) -> Decision:
         now = monotonic()
         if now >= end:
             return failed(request, self._court(), "its review arrived too late to be answered in time", call.closed)
         enough = min(end, now + self._settings.longest_decision)
-        return decide(request, call.phase, self._court(), lambda: monotonic() >= enough, call.closed)
+        return decide(request, call.phase, self._court(), lambda: monotonic() >= enough, call.closed, existing)
 
     def _bad(self, complaint: str, close: bool) -> web.Response:
         """``close`` where the body was not read to its end."""
@@ -281,7 +324,7 @@ class Webhook:
     def _reason_unready(self) -> str:
         if self._draining:
             return "it is going away"
-        if self._certificate.not_after <= utc_now():
+        if self._certificate.ended(utc_now()):
             return "its certificate has ended"
         return self._unready()
 

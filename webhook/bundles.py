@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
+from webhook.fields import decoded
+
 Json = dict[str, Any]
 
 
@@ -45,11 +47,4 @@ def repair(configuration: Mapping[str, Any], wanted: Callable[[bytes], bytes]) -
 
 def _webhooks(configuration: Mapping[str, Any] | None) -> Iterator[tuple[int, str, bytes]]:
     for index, webhook in enumerate((configuration or {}).get("webhooks") or ()):
-        yield index, str(webhook.get("name")), _decoded((webhook.get("clientConfig") or {}).get("caBundle"))
-
-
-def _decoded(text: object) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True) if isinstance(text, str) else b""
-    except ValueError:
-        return b""
+        yield index, str(webhook.get("name")), decoded((webhook.get("clientConfig") or {}).get("caBundle"))

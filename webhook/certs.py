@@ -284,6 +284,10 @@ class Certificate:
         self.not_after = _load(self.context, leaf.certificate + leaf.key, "the certificate made in memory")
         self._swapped = True
 
+    def ended(self, now: datetime) -> bool:
+        """Whether it is past its time. Never where it is made in memory: whoever makes it knows better, and says so."""
+        return False
+
     def check(self, now: datetime) -> Reload:
         """What has happened since the last look."""
         swapped, self._swapped = self._swapped, False
@@ -304,6 +308,10 @@ class CertReloader(Certificate):
         self._cert, self._key = cert, key or cert
         self._seen = self._stamp()
         super().__init__(self._content(now), self._source)
+
+    def ended(self, now: datetime) -> bool:
+        """Whether the certificate in use is past its time."""
+        return self.not_after <= now
 
     def check(self, now: datetime) -> Reload:
         """Load the files if they changed. A bad pair is refused, and the one in use stays in use."""

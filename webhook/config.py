@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from shared.documents import read_documents
+from shared.documents import parse_documents, read_documents
 from shared.errors import InputError
 from webhook.policy import LABELS, Label, Mode, NamespacePolicy, Rules
 
@@ -27,10 +27,19 @@ EXEMPT_KEYS = ("namespaces", "usernames", "runtime-classes")
 
 def read_config(path: Path, always_exempt: Iterable[str]) -> Rules:
     """The file's rules. Raises InputError with the file, the key, what was found and what is wanted."""
+    return _read(read_documents(path), str(path), always_exempt)
+
+
+def parse_config(text: str, source: str, always_exempt: Iterable[str]) -> Rules:
+    """The rules in a text; the source is how errors call it."""
+    return _read(parse_documents(text, source), source, always_exempt)
+
+
+def _read(documents: list[object], source: str, always_exempt: Iterable[str]) -> Rules:
     try:
-        return _rules(_content(read_documents(path)), frozenset(always_exempt))
+        return _rules(_content(documents), frozenset(always_exempt))
     except _Wrong as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{source}: {error}") from error
 
 
 class _Wrong(InputError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -38,3 +39,7 @@ class Figures:
     synced: datetime | None = None
     """When everything was last seen in order, or put in order."""
     leading: bool = False
+
+    def conflict(self, work: Work) -> Callable[[], None]:
+        """Counts one when it is called."""
+        return lambda: self.conflicts.update([work])

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from shared.errors import InputError
 
@@ -54,6 +55,16 @@ class Installation:
                 "set it to the namespace that Armistice runs in"
             )
         return cls(name, namespace, environment.get(IDENTITY) or os.uname().nodename)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Of every object that the webhook makes: whoever takes the installation away finds them by these."""
+        lead = "app.kubernetes.io/"
+        return {f"{lead}name": "armistice", f"{lead}instance": self.name, f"{lead}managed-by": "armistice-webhook"}
+
+    def labelled(self, bare: dict[str, Any]) -> dict[str, Any]:
+        """An object that is to be made, with the labels."""
+        return {**bare, "metadata": {**bare["metadata"], "labels": dict(self.labels)}}
 
     @property
     def account(self) -> str:

@@ -7,7 +7,7 @@ At the start, once a minute, and at once when one of the configurations changes:
 3. The bundles: every webhook of both configurations trusts both. Whatever somebody puts there is put right.
 4. The leaf: signed in memory, verified as a client would, and only then swapped in.
 
-Every replica does all of it, on what it has just read; only who writes is a matter of turns (:mod:`leadership`). A step
+Every replica does all of it, on what it has just read; only who writes is a matter of turns (:mod:`turns`). A step
 that fails leaves what was known before, is said once, and comes again: while the API server is away the process serves
 on, and signs its leaf with the authorities it has.
 """
@@ -15,7 +15,6 @@ on, and signs its leaf with the authorities it has.
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -30,23 +29,14 @@ from shared.seal import KeyRing, SigningKey
 from webhook.authority import Authorities, Served, Sightings, Terms, due, next_signer, renewed
 from webhook.bundles import Configuration, bundles, repair
 from webhook.certs import Certificate, certificates_in, fingerprint, issue, refusal
-from webhook.cluster.writing import (
-    ROUNDS,
-    ClusterError,
-    Conflict,
-    Place,
-    Writer,
-    config_map,
-    configuration,
-    lease,
-    secret,
-)
+from webhook.cluster.writing import ROUNDS, ClusterError, Conflict, Place, Writer, config_map, configuration, secret
+from webhook.fields import fields_of, with_fields
 from webhook.figures import Figures, Work
-from webhook.installation import PRIVATE_KEY, PUBLIC_KEYS, Installation
+from webhook.installation import PRIVATE_KEY, Installation
 from webhook.keys import new_private_pem
 from webhook.keys import read as read_key
-from webhook.leadership import GRACE, PERIOD, Tenure, released, taken
-from webhook.publication import DELAY, SINCE, Publication
+from webhook.publication import DELAY, Publication
+from webhook.turns import Turns
 
 LOG = logging.getLogger("armistice.keeper")
 
@@ -107,11 +97,7 @@ class Keeper:
         self._next_key: SigningKey | None = None
         """The one in the Secret, which may have to wait."""
         self._key_waits_until: datetime | None = None
-        self._tenure: Tenure | None = None
-        self._lease: Json | None = None
-        self._leads_until = float("-inf")
-        self._undone: dict[Work | Configuration, float] = {}
-        """Since when something is to be done that is not our turn."""
+        self._turns = Turns(installation, self.figures, pace.patience, self._tell)
         self._told: dict[str, str] = {}
         self._woken = asyncio.Event()
 
@@ -134,6 +120,8 @@ class Keeper:
     def _untrusted(self) -> str:
         if self._served is None:
             return "it has no certificate of its own yet"
+        if not self._served.span.covers(self._writer.now()):
+            return "its certificate has ended, and no authority can sign another one"
         if len(self._in_force) < len(self._places):
             return "the webhook configurations have not been read yet"
         for one, webhooks in self._in_force.items():
@@ -149,14 +137,14 @@ class Keeper:
         """Until it is cancelled; then the Lease is handed on."""
         self._writer = writer
         try:
-            await self._campaign()  # first: who writes need not wait for its turn then
+            await self._turns.campaign(writer)  # first: who writes need not wait for its turn then
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._lead(), name="leadership")
+                group.create_task(self._turns.run(writer, self._woken.set), name="leadership")
                 for place in self._places.values():
                     group.create_task(self._follow(place), name=f"watch {place.kind}")
                 group.create_task(self._keep(), name="keeper")
         finally:
-            await self._hand_on()
+            await self._turns.hand_on(writer)
 
     async def _keep(self) -> None:
         failed = 0
@@ -177,8 +165,7 @@ class Keeper:
         """Seconds to what comes before the next look."""
         at = monotonic()
         yield self._pace.look
-        for since in self._undone.values():
-            yield max(since + self._pace.patience - at, 0.0)
+        yield from self._turns.waits()
         if self._key_waits_until:
             yield max((self._key_waits_until - self._writer.now()).total_seconds(), 0.0)
         for since in self._seen.trusted.values() if self._seen else ():
@@ -220,24 +207,6 @@ class Keeper:
             LOG.info("trouble is over what=%s", what)
         self._told[what] = trouble
 
-    def _my_turn(self, work: Work | Configuration) -> bool:
-        """The leader's turn is now. Anybody's is when it has had its time: an order, not a lock."""
-        at = monotonic()
-        waited = at - self._undone.setdefault(work, at)
-        if at < self._leads_until or waited >= self._pace.patience:
-            del self._undone[work]
-            return True
-        return False
-
-    def _nothing_to_do(self, work: Work | Configuration) -> None:
-        self._undone.pop(work, None)
-
-    def _conflicted(self, work: Work) -> Callable[[], None]:
-        def count() -> None:
-            self.figures.conflicts[work] += 1
-
-        return count
-
     # 1. The key that signs intents.
 
     async def _keep_key(self) -> None:
@@ -252,17 +221,17 @@ class Keeper:
         place = secret(self._installation.signing, self._installation.namespace)
 
         def change(found: Json | None) -> Json | None:
-            if PRIVATE_KEY in _fields(found):
-                self._nothing_to_do(Work.SIGNING_KEY)
+            if PRIVATE_KEY in fields_of(found):
+                self._turns.nothing_to_do(Work.SIGNING_KEY)
                 return None
-            if not self._my_turn(Work.SIGNING_KEY):
+            if not self._turns.mine(Work.SIGNING_KEY):
                 return None
-            return _with_fields(found or place.bare, {PRIVATE_KEY: new_private_pem()})
+            return with_fields(found or self._installation.labelled(place.bare), {PRIVATE_KEY: new_private_pem()})
 
-        found, made = await self._writer.ensure(place, change, self._conflicted(Work.SIGNING_KEY))
+        found, made = await self._writer.ensure(place, change, self.figures.conflict(Work.SIGNING_KEY))
         if made:
             LOG.info("signing key made secret=%s", place.name)
-        content = _fields(found).get(PRIVATE_KEY)
+        content = fields_of(found).get(PRIVATE_KEY)
         if content is None:
             raise InputError(f"{place} has no {PRIVATE_KEY} yet; the replica that writes makes it")
         return read_key(content, f"{place}: {PRIVATE_KEY}")
@@ -271,16 +240,16 @@ class Keeper:
         place = config_map(self._installation.keys, self._installation.namespace)
 
         def change(found: Json | None) -> Json | None:
-            wanted = _publication(found).with_keys(public, self._writer.now())
-            if found is not None and _says(found, wanted):
-                self._nothing_to_do(Work.PUBLIC_KEYS)
+            wanted = Publication.of(found).with_keys(public, self._writer.now())
+            if found is not None and wanted.is_in(found):
+                self._turns.nothing_to_do(Work.PUBLIC_KEYS)
                 return None
-            if not self._my_turn(Work.PUBLIC_KEYS):
+            if not self._turns.mine(Work.PUBLIC_KEYS):
                 return None
-            return _saying(found or place.bare, wanted)
+            return wanted.into(found or self._installation.labelled(place.bare))
 
-        found, written = await self._writer.ensure(place, change, self._conflicted(Work.PUBLIC_KEYS))
-        publication = _publication(found)
+        found, written = await self._writer.ensure(place, change, self.figures.conflict(Work.PUBLIC_KEYS))
+        publication = Publication.of(found)
         if written:
             LOG.info("public keys published ids=%s", ",".join(sorted(publication.ring.keys)))
         return publication
@@ -309,16 +278,18 @@ class Keeper:
         place = secret(self._installation.authorities, self._installation.namespace)
 
         def change(found: Json | None) -> Json | None:
-            authorities = Authorities.read(_fields(found))
+            authorities = Authorities.read(fields_of(found))
             if not due(authorities, self._writer.now(), self._terms):
-                self._nothing_to_do(Work.AUTHORITIES)
+                self._turns.nothing_to_do(Work.AUTHORITIES)
                 return None
-            if not self._my_turn(Work.AUTHORITIES):
+            if not self._turns.mine(Work.AUTHORITIES):
                 return None
-            return _with_fields(found or place.bare, renewed(authorities, self._writer.now(), self._terms))
+            return with_fields(
+                found or self._installation.labelled(place.bare), renewed(authorities, self._writer.now(), self._terms)
+            )
 
-        found, made = await self._writer.ensure(place, change, self._conflicted(Work.AUTHORITIES))
-        self._authorities = Authorities.read(_fields(found))
+        found, made = await self._writer.ensure(place, change, self.figures.conflict(Work.AUTHORITIES))
+        self._authorities = Authorities.read(fields_of(found))
         if made:
             LOG.info("authority made secret=%s", place.name)
         self.figures.ends = {slot: authority.span.end for slot, authority in self._authorities.found.items()}
@@ -336,18 +307,19 @@ class Keeper:
         for _ in range(ROUNDS):
             operations = repair(found, self._wanted) if found and self._authorities.found else []
             if not operations:
-                self._nothing_to_do(one)
+                self._turns.nothing_to_do(one)
                 return found
-            if not self._my_turn(one):
+            if not self._turns.mine(one):
                 return found
             try:
                 found = await self._writer.patch(place, operations)
             except Conflict:
-                self._conflicted(Work.CONFIGURATIONS)()
+                self.figures.conflicts[Work.CONFIGURATIONS] += 1
                 found = await self._writer.get(place)
-            else:
-                self.figures.repairs[one] += 1
-                LOG.info("caBundle repaired configuration=%s webhooks=%d", one.value, len(operations) // 2)
+                continue
+            self.figures.repairs[one] += 1
+            LOG.info("caBundle repaired configuration=%s webhooks=%d", one.value, len(operations) // 2)
+            return found  # as it was stored: were it changed again on its way, that is for the next look
         return found
 
     def _wanted(self, present: bytes) -> bytes:
@@ -388,52 +360,7 @@ class Keeper:
             return self._authorities.ids  # nobody asks us, so that nobody can mind
         return self._seen.settled(monotonic(), self._terms)
 
-    # Turns, and news.
-
-    async def _lead(self) -> None:
-        while True:
-            await asyncio.sleep(PERIOD)
-            await self._campaign()
-
-    async def _campaign(self) -> None:
-        """One try to take or renew the Lease."""
-        try:
-            await self._stand(lease(self._installation.lease, self._installation.namespace))
-        except ClusterError as error:
-            self._tell("lease", str(error))
-            if error.forbidden:  # then there is no order, and everybody's turn is now
-                self._leads_until = monotonic() + GRACE
-        else:
-            self._tell("lease", "")
-        leads = monotonic() < self._leads_until
-        if leads and not self.figures.leading:
-            LOG.info("leading identity=%s", self._installation.identity)
-            self._woken.set()
-        self.figures.leading = leads
-
-    async def _stand(self, place: Place) -> None:
-        """Take or renew the Lease, if it is ours to take."""
-        at = monotonic()
-        found = self._lease or await self._writer.get(place)
-        self._lease = None
-        self._tenure = Tenure.seen(found, self._tenure, at)
-        if not self._tenure.open_to(self._installation.identity, at):
-            self._leads_until = float("-inf")
-            return
-        wanted = taken(found, place.bare, self._installation.identity, self._writer.now())
-        try:
-            self._lease = await (self._writer.replace if found else self._writer.create)(place, wanted)
-        except Conflict:
-            self._conflicted(Work.LEASE)()
-            return
-        self._leads_until = at + GRACE
-
-    async def _hand_on(self) -> None:
-        if self._lease:
-            place = lease(self._installation.lease, self._installation.namespace)
-            with suppress(ClusterError, TimeoutError):
-                async with asyncio.timeout(2.0):
-                    await self._writer.replace(place, released(self._lease))
+    # News.
 
     async def _follow(self, place: Place) -> None:
         """Wake the loop at each change. What a watch misses, the next look sees."""
@@ -449,45 +376,3 @@ class Keeper:
             else:
                 self._tell(f"watch of {place.kind}", "")
             await asyncio.sleep(pause)
-
-
-# Fields of objects.
-
-
-def _fields(found: Mapping[str, Any] | None) -> dict[str, bytes]:
-    """A Secret's; what cannot be read counts as there and empty."""
-    return {name: _decoded(text) for name, text in ((found or {}).get("data") or {}).items()}
-
-
-def _decoded(text: object) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True) if isinstance(text, str) else b""
-    except ValueError:
-        return b""
-
-
-def _with_fields(found: Json, fields: Mapping[str, bytes]) -> Json:
-    written = {name: base64.b64encode(content).decode() for name, content in fields.items()}
-    return {**found, "type": found.get("type", "Opaque"), "data": {**(found.get("data") or {}), **written}}
-
-
-def _annotations(found: Mapping[str, Any] | None) -> dict[str, str]:
-    return dict(((found or {}).get("metadata") or {}).get("annotations") or {})
-
-
-def _publication(found: Mapping[str, Any] | None) -> Publication:
-    return Publication.read(str(((found or {}).get("data") or {}).get(PUBLIC_KEYS, "")), _annotations(found))
-
-
-def _says(found: Mapping[str, Any], wanted: Publication) -> bool:
-    times = {name: text for name, text in _annotations(found).items() if name.startswith(SINCE)}
-    return (found.get("data") or {}).get(PUBLIC_KEYS) == wanted.text and times == wanted.annotations
-
-
-def _saying(found: Json, wanted: Publication) -> Json:
-    others = {name: text for name, text in _annotations(found).items() if not name.startswith(SINCE)}
-    return {
-        **found,
-        "metadata": {**found["metadata"], "annotations": {**others, **wanted.annotations}},
-        "data": {**(found.get("data") or {}), PUBLIC_KEYS: wanted.text},
-    }

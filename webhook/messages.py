@@ -36,9 +36,14 @@ def say(subject: Subject, ruling: Ruling) -> str:
     """What a person applying the object reads; empty when it fits."""
     if ruling.verdict is Verdict.FITS:
         return ""
-    lead, *rest = _clauses(ruling)
-    room = LEAD - len(f'{subject.kind} "": {lead}')
-    return printable("; ".join([f"{whom(subject, max(SHORTEST_NAME, room))}: {lead}", *rest]))
+    first, *rest = _clauses(ruling)
+    room = LEAD - len(f'{subject.kind} "": {first}')
+    return printable("; ".join([f"{whom(subject, max(SHORTEST_NAME, room))}: {first}", *rest]))
+
+
+def lead(ruling: Ruling) -> str:
+    """What :func:`say` says first, without the object; empty when it fits."""
+    return "" if ruling.verdict is Verdict.FITS else printable(next(_clauses(ruling)))
 
 
 def notes(subject: Subject, ruling: Ruling) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from shared.misfit import hugepages_name
 from shared.pod import is_hugepages
 from shared.quantity import from_json, to_whole
 from shared.topology import Machine
-from webhook.wish import INTEGER, Operator, Requirement, Taint, Term, Wish, is_device, number_in
+from webhook.wish import INTEGER, Operator, Requirement, Taint, Term, Wish, is_device, is_label_value, number_in
 
 NODE_NAME = "metadata.name"
 """The only field that ``matchFields`` may name."""
@@ -156,6 +156,9 @@ class _Recent(Generic[K, V]):
         self._most = most
         self._found: dict[K, V] = {}
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def get(self, key: K) -> V | None:
         found = self._found.pop(key, None)
         if found is not None:
@@ -252,6 +255,8 @@ def _either(masks: Iterable[int]) -> int:
 def meeting(register: Register, requirement: Requirement) -> int:
     """The nodes that meet a requirement on labels (``labels.Requirement.Matches``); none where it is malformed."""
     key, values, everyone = requirement.key, requirement.values, register.everyone
+    if not all(map(is_label_value, values)):
+        return 0
     match requirement.operator:
         case Operator.IN if values:
             return _either(register.values(key).get(value, 0) for value in values)

@@ -17,10 +17,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from shared.errors import InputError
 from shared.seal import KeyRing, key_id
+from webhook.installation import PUBLIC_KEYS
 from webhook.keys import pem_of
+
+Json = dict[str, Any]
 
 DELAY = timedelta(minutes=3)
 """A kubelet looks after a ConfigMap's mount every 60 to 90 s (``syncFrequency`` and its jitter), what it knows of the
@@ -43,8 +47,14 @@ class Publication:
     """When each key was published, by its id; nothing for one of which it is not written."""
 
     @classmethod
+    def of(cls, config_map: Mapping[str, Any] | None) -> Publication:
+        """What a ConfigMap says; nothing where there is none."""
+        text = str(((config_map or {}).get("data") or {}).get(PUBLIC_KEYS, ""))
+        return cls.read(text, _annotations(config_map))
+
+    @classmethod
     def read(cls, text: str, annotations: Mapping[str, str]) -> Publication:
-        """From the ConfigMap. Blocks that cannot be read are passed over: they are no reason to lose the others."""
+        """The same. Blocks that cannot be read are passed over: they are no reason to lose the others."""
         public: list[bytes] = []
         for block in _BLOCK.findall(text):
             try:
@@ -70,6 +80,20 @@ class Publication:
         """The times."""
         return {SINCE + name: when.strftime(_FORMAT) for name, when in sorted(self.since.items())}
 
+    def is_in(self, config_map: Mapping[str, Any]) -> bool:
+        """Whether a ConfigMap says exactly this."""
+        times = {name: text for name, text in _annotations(config_map).items() if name.startswith(SINCE)}
+        return (config_map.get("data") or {}).get(PUBLIC_KEYS) == self.text and times == self.annotations
+
+    def into(self, config_map: Json) -> Json:
+        """The ConfigMap that says this, and whatever else it says."""
+        others = {name: text for name, text in _annotations(config_map).items() if not name.startswith(SINCE)}
+        return {
+            **config_map,
+            "metadata": {**config_map["metadata"], "annotations": {**others, **self.annotations}},
+            "data": {**(config_map.get("data") or {}), PUBLIC_KEYS: self.text},
+        }
+
     def usable_at(self, name: str, delay: timedelta) -> datetime | None:
         """From when on a key may sign; None while it is not published."""
         if name not in self.ring.keys:
@@ -78,6 +102,10 @@ class Publication:
             return datetime.min.replace(tzinfo=UTC)
         when = self.since.get(name)
         return None if when is None else when + delay
+
+
+def _annotations(config_map: Mapping[str, Any] | None) -> dict[str, str]:
+    return dict(((config_map or {}).get("metadata") or {}).get("annotations") or {})
 
 
 def _time(text: str) -> datetime | None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 
+from shared.topology import Machine
 from webhook.following import View
-from webhook.nodes import Fleet
+from webhook.nodes import ClusterNode, Fleet
 
 LOG = logging.getLogger("armistice.cluster")
 
@@ -23,11 +24,20 @@ SHARE = 20
 """The pause is so many times what making the last one took: at most a twentieth of a core goes into it."""
 
 
+Make = Callable[[Iterable[ClusterNode], Iterable[Machine], Fleet | None], Fleet]
+"""A fleet from nodes, topologies and the fleet before."""
+
+
 class Renewal:
     """Keeps a fleet that fits the view."""
 
-    def __init__(self, view: View, publish: Callable[[Fleet], None]) -> None:
+    def __init__(
+        self, view: View, publish: Callable[[Fleet], None], make: Make = Fleet.of, pause: float = PAUSE
+    ) -> None:
+        """``publish`` is told each fleet; ``pause`` is in seconds."""
         self._view = view
+        self._make = make
+        self._pause = pause
         self._publish = publish
         self._fleet: Fleet | None = None
         self._version = -1
@@ -47,12 +57,12 @@ class Renewal:
                 continue
             began = monotonic()
             await self._renew()
-            await asyncio.sleep(max(PAUSE, SHARE * (monotonic() - began)))
+            await asyncio.sleep(max(self._pause, SHARE * (monotonic() - began)))
 
     async def _wait(self) -> None:
         self._news.clear()
         try:
-            async with asyncio.timeout(PAUSE if self._fleet is None else None):
+            async with asyncio.timeout(self._pause if self._fleet is None else None):
                 await self._news.wait()
         except TimeoutError:
             pass
@@ -61,7 +71,7 @@ class Renewal:
         version = self._view.fleet_version
         nodes, machines = self._view.nodes_and_machines()
         try:
-            self._fleet = await asyncio.to_thread(Fleet.of, nodes, machines, self._fleet)
+            self._fleet = await asyncio.to_thread(self._make, nodes, machines, self._fleet)
         except Exception:  # the one before stays in use, rather than none
             LOG.exception("no fleet could be made of %d nodes and %d topologies", len(nodes), len(machines))
         else:

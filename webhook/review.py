@@ -80,6 +80,7 @@ class Owner(msgspec.Struct, frozen=True):
     """One entry of ``metadata.ownerReferences``."""
 
     controller: bool | None = None
+    uid: str | None = None
 
 
 class Metadata(msgspec.Struct, frozen=True, rename="camel"):
@@ -209,6 +210,56 @@ def pod_object(request: Request) -> PodObject:
     if isinstance(request.object, PodObject):
         return request.object
     return _decoded(_pods, request.object)
+
+
+class _Status(TypedDict, total=False):
+    phase: Any
+
+
+class _Existing(msgspec.Struct, frozen=True):
+    metadata: Metadata
+    spec: SpecShape
+    status: _Status = {}
+
+
+class _ListMetadata(msgspec.Struct, frozen=True, rename={"continue_": "continue", "remaining": "remainingItemCount"}):
+    continue_: str | None = None
+    remaining: int | None = None
+
+
+class _PodList(msgspec.Struct, frozen=True):
+    metadata: _ListMetadata
+    items: list[_Existing] | None = None
+
+
+_pod_lists = msgspec.json.Decoder(_PodList)
+
+ENDED = ("Succeeded", "Failed")
+"""Phases of pods that will not run again."""
+
+
+class PodPage(NamedTuple):
+    """One page of a list of pods."""
+
+    pods: tuple[PodObject, ...]
+    """Those that have not ended."""
+    read: int
+    """All that are on it."""
+    remaining: int
+    """How many are on later pages, as far as the API server says."""
+    token: str
+    """For the next page; empty after the last."""
+
+
+def pod_page(body: bytes) -> PodPage:
+    """A PodList (``v1``) as it comes from an API server. Raises InputError where it is none."""
+    try:
+        found = _pod_lists.decode(body)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise InputError(f"the list of pods cannot be read: {_said(error)}") from error
+    items = found.items or []
+    alive = tuple(PodObject(item.metadata, item.spec) for item in items if item.status.get("phase") not in ENDED)
+    return PodPage(alive, len(items), found.metadata.remaining or 0, found.metadata.continue_ or "")
 
 
 def metadata(raw: Raw | PodObject) -> Metadata:

@@ -142,6 +142,14 @@ class Wish:
 ANYWHERE = Wish()
 
 
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?", re.ASCII)
+
+
+def is_label_value(text: str) -> bool:
+    """Whether a label can have this value (``IsValidLabelValue``): a requirement with another one is malformed."""
+    return len(text) <= 63 and _LABEL_VALUE.fullmatch(text) is not None
+
+
 def is_device(resource: str) -> bool:
     """Whether a resource is an extended one: its name has a domain (``IsExtendedResourceName``)."""
     return "/" in resource

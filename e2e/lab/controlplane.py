@@ -32,7 +32,7 @@ READY_WITHIN = 60.0
 """Seconds that each daemon may take until it is ready; measured 2 to 5 on 2 idle cores."""
 
 SETTLED_WITHIN = 120.0
-"""Seconds until the controllers have taken away the pods of namespaces that were dropped; measured 6."""
+"""Seconds until the controllers have taken away the pods of namespaces that were dropped."""
 
 WAY_OUT = "start anew, which takes other ports and an empty folder"
 

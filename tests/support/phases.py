@@ -1,6 +1,7 @@
 """A test run in phases, the quickest to find a fault first, with the time that each took.
 
-1. Tests without a cluster, 2. scenarios on a real API server, 3. scenarios on real nodes; inside each pytest's order.
+1. Tests without a cluster, 2. scenarios on a real API server, 3. scenarios on nodes of their own, 4. those that share
+one node; inside each pytest's order.
 The folder says to which phase a test belongs. Both ``conftest.py`` name this module as a plugin.
 """
 
@@ -17,6 +18,7 @@ PHASES = (
     ("tests", "tests without a cluster"),
     ("e2e/scenarios/plane", "scenarios on a real API server"),
     ("e2e/scenarios/nodes", "scenarios on real nodes"),
+    ("e2e/scenarios/enforcer", "scenarios of the enforcer on one node"),
 )
 """Folder and name, in the order they run."""
 

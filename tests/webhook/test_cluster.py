@@ -13,7 +13,18 @@ from typing import Any
 
 import pytest
 
-from tests.support.cluster import NAMESPACES, NODES, TOPOLOGIES, Cluster, cluster, namespace, node, plain, topology
+from tests.support.cluster import (
+    NAMESPACES,
+    NODES,
+    TOPOLOGIES,
+    Cluster,
+    Shelf,
+    cluster,
+    namespace,
+    node,
+    plain,
+    topology,
+)
 from tests.support.live import Live, webhook
 from tests.support.reviews import container, pod, review
 from webhook.command.__main__ import run
@@ -102,6 +113,43 @@ async def test_a_cluster_is_followed(tmp_path: Path) -> None:
             'armistice_cluster_errors_total{reason="refused",resource="nodes"} 0.0',
         ):
             assert line in text
+
+
+async def test_the_nodes_that_count_are_chosen_by_pod(tmp_path: Path) -> None:
+    async with place(tmp_path) as it:
+        large = node("n2")
+        large["spec"] = {"taints": [{"key": "team", "value": "hpc", "effect": "NoSchedule"}]}
+        it.cluster.put(TOPOLOGIES, topology("n2", cpus=8))
+        it.cluster.put(NODES, large)
+        tolerating = json.loads(json.dumps(LARGE))
+        tolerating["spec"]["tolerations"] = [{"key": "team", "operator": "Exists"}]
+        await within(5, lambda: it.allowed(tolerating))
+        message = (await it.asked(LARGE))["status"]["message"]
+        assert "; n2 would hold it, but it does not tolerate the taint team=hpc:NoSchedule; " in message
+
+
+async def test_a_namespace_that_becomes_stricter_is_told_of_its_pods(tmp_path: Path) -> None:
+    async with place(tmp_path) as it:
+        path = f"{NAMESPACES}/plain/pods"
+        it.cluster.shelves[path] = Shelf()
+        it.cluster.put(path, pod(name="small"), *(pod(container(cpu="6"), name=f"large-{n}") for n in range(3)))
+        before, after = namespace("plain"), namespace("plain", enforce="single-numa-node")
+        change = review({**after, "apiVersion": "v1", "kind": "Namespace"}, "UPDATE", "plain", oldObject=before)
+        answer = await asyncio.to_thread(it.live.review, "/validate?timeout=5s", change)
+        assert answer["allowed"]
+        assert answer["warnings"] == [
+            "namespace plain: 3 existing pods break its new policy enforce=single-numa-node; what runs keeps running",
+            "large-0 (and 2 other pods): too large, asks 6 CPUs, the roomiest NUMA node has 4 CPUs",
+        ]
+        it.cluster.answer = lambda asked: plain(403, {}) if asked.path == path else None
+        answer = await asyncio.to_thread(it.live.review, "/validate?timeout=5s", change)
+        assert (answer["allowed"], answer["warnings"]) == (
+            True,
+            [
+                "namespace plain: its pods were not held against its new policy enforce=single-numa-node: the API "
+                "server refuses to list them: 403 Said"
+            ],
+        )
 
 
 async def says(it: Place, told: str) -> bool:

@@ -20,6 +20,11 @@ def test_every_name_is_made_of_the_one() -> None:
         "armistice-webhook",
     )
     assert installation.configuration == "zz-armistice"
+    assert installation.labels == {
+        "app.kubernetes.io/name": "armistice",
+        "app.kubernetes.io/instance": "armistice",
+        "app.kubernetes.io/managed-by": "armistice-webhook",
+    }
     assert installation.dns_names == (
         "armistice-webhook.armistice-system.svc",
         "armistice-webhook",

@@ -200,6 +200,8 @@ async def test_from_nothing_to_ready(server: Stored, crowd: Crowd) -> None:
     assert set(believed.keys) == {key.id} == {replica.key}
     assert [key.id for key, _ in replica.learned] == [replica.key]
     assert server.objects[AUTHORITIES]["type"] == server.objects[SIGNING]["type"] == "Opaque"
+    for path in (AUTHORITIES, SIGNING, KEYS, LEASE):
+        assert server.objects[path]["metadata"]["labels"] == HERE.labels
     figures = replica.keeper.figures
     assert figures.repairs == {Configuration.MUTATING: 1, Configuration.VALIDATING: 1}
     assert figures.present == {Configuration.MUTATING: True, Configuration.VALIDATING: True}
@@ -256,6 +258,18 @@ async def test_whoever_leaves_hands_the_lease_on(server: Stored, crowd: Crowd) -
     assert server.objects[LEASE]["spec"]["holderIdentity"] == ""
     second = crowd.start()
     await until(lambda: second.keeper.figures.leading, within=2.0)
+
+
+async def test_a_leader_that_does_nothing_is_not_waited_for_long(server: Stored, crowd: Crowd) -> None:
+    install(server)
+    spec = {"holderIdentity": "ghost", "renewTime": "2026-03-01T12:00:00.000000Z", "leaseDurationSeconds": 15}
+    server.put(LEASE, {"kind": "Lease", "metadata": {"name": "armistice-webhook"}, "spec": spec})
+    replica = crowd.start()
+    await asyncio.sleep(0.2)
+    assert server.written == []
+    await until(lambda: replica.ready)
+    assert not replica.keeper.figures.leading
+    assert server.objects[LEASE]["spec"]["holderIdentity"] == "ghost"
 
 
 # Whatever happens.

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import isnan
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.cluster import topology
 from webhook.admission import Decision, Kind, Phase
 from webhook.authority import Slot
 from webhook.bundles import Configuration
 from webhook.certs import Reload
 from webhook.figures import Figures, Work
-from webhook.metrics import BUCKETS, KeeperMetrics, Metrics, Refused
-from webhook.policy import Mode
+from webhook.following import Followed, Relist, Trouble, View
+from webhook.metrics import BUCKETS, ClusterMetrics, KeeperMetrics, Metrics, Refused
+from webhook.policy import Mode, Rules
 from webhook.review import Answer
 from webhook.verdict import Verdict
 
@@ -81,6 +84,48 @@ def test_what_happens_is_counted_once() -> None:
         ("armistice_requests_in_flight", ()): 3,
     }
     assert found == expected
+
+
+CLUSTER = {
+    "armistice_cluster_objects",
+    "armistice_cluster_unreadable_objects",
+    "armistice_cluster_synced",
+    "armistice_cluster_absent",
+    "armistice_cluster_silent_seconds",
+    "armistice_cluster_relists_total",
+    "armistice_cluster_errors_total",
+}
+
+
+def test_a_cluster_s_series_are_there_before_anything_was_read() -> None:
+    found = samples(Metrics((ClusterMetrics(View(Rules())),)))
+    ours = {key: value for key, value in found.items() if key[0].startswith("armistice_cluster_")}
+    assert {name for name, _ in ours} == CLUSTER
+    assert len(ours) == 4 * (5 + len(Relist) + len(Trouble))
+    silent = {key: value for key, value in ours.items() if key[0] == "armistice_cluster_silent_seconds"}
+    assert all(isnan(value) for value in silent.values())
+    assert {value for key, value in ours.items() if key not in silent} == {0.0}
+
+
+def test_how_a_cluster_is_followed_is_told_by_resource() -> None:
+    view = View(Rules())
+    view.topologies.put(topology("n1"), 1)
+    view.topologies.put({**topology("n2"), "zones": []}, 2)
+    pulse = view.pulses[Followed.TOPOLOGIES]
+    pulse.synced, pulse.heard = True, 100.0
+    pulse.relists[Relist.GONE] += 2
+    pulse.troubles[Trouble.BROKEN] += 3
+    found = samples(Metrics((ClusterMetrics(view, lambda: 107.5),)))
+    ours = {key: value for key, value in found.items() if key[0] in CLUSTER and value and not isnan(value)}
+    resource = "noderesourcetopologies"
+    assert ours == {
+        ("armistice_cluster_objects", (resource,)): 1,
+        ("armistice_cluster_unreadable_objects", (resource,)): 1,
+        ("armistice_cluster_synced", (resource,)): 1,
+        ("armistice_cluster_silent_seconds", (resource,)): 7.5,
+        ("armistice_cluster_relists_total", ("gone", resource)): 2,
+        ("armistice_cluster_errors_total", ("broken", resource)): 3,
+    }
 
 
 def test_what_the_keeper_knows_is_shown_and_everything_is_there_at_zero() -> None:

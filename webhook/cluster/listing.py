@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
@@ -43,6 +44,11 @@ TOPOLOGIES = Resource(
     "enforcer), or use --nodes or --machine",
 )
 NODES = Resource("Node", "/api/v1/nodes", "Node; it is no Kubernetes API server")
+NAMESPACES = Resource("Namespace", "/api/v1/namespaces", "namespace of that name")
+CONFIG_MAPS = Resource("ConfigMap", "/api/v1/configmaps", "ConfigMap; it is no Kubernetes API server")
+_REGISTRATION = "/apis/admissionregistration.k8s.io/v1"
+MUTATING = Resource("MutatingWebhookConfiguration", f"{_REGISTRATION}/mutatingwebhookconfigurations", "webhooks")
+VALIDATING = Resource("ValidatingWebhookConfiguration", f"{_REGISTRATION}/validatingwebhookconfigurations", "webhooks")
 
 PAGE = 500
 """Objects asked for at a time."""
@@ -79,24 +85,29 @@ def read_cluster_nodes(api: client.ApiClient | None = None) -> list[ClusterNode]
     return [ClusterNode.from_object(obj) for obj in listed(api or connect(), NODES)]
 
 
-def listed(api: client.ApiClient, resource: Resource, selector: str = "") -> list[Any]:
+def listed(api: client.ApiClient, resource: Resource, labels: str = "") -> list[Any]:
     """Every object of a resource, or those with certain labels. Raises InputError when the cluster cannot be asked."""
     found: list[Any] = []
     token = ""
     while True:
-        query = [("limit", str(PAGE)), ("labelSelector", selector), ("continue", token)]
-        page = _asked(api, resource, [(key, text) for key, text in query if text])
+        query = [("limit", str(PAGE)), ("labelSelector", labels), ("continue", token)]
+        page = _asked(api, resource, resource.path, [(key, text) for key, text in query if text])
         found += page.get("items") or []
         token = (page.get("metadata") or {}).get("continue") or ""
         if not token:
             return found
 
 
-def _asked(api: client.ApiClient, resource: Resource, query: list[tuple[str, str]]) -> Any:
+def read_one(api: client.ApiClient, resource: Resource, name: str) -> Any:
+    """One object by its name. Raises Absent where it is not there, InputError when the cluster cannot be asked."""
+    return _asked(api, resource, f"{resource.path}/{quote(name, safe='')}", [])
+
+
+def _asked(api: client.ApiClient, resource: Resource, path: str, query: list[tuple[str, str]]) -> Any:
     host = api.configuration.host
     accept = {"Accept": "application/json"}
     method, url, headers, _, _ = api.param_serialize(
-        "GET", resource.path, query_params=query, header_params=accept, auth_settings=["BearerToken"]
+        "GET", path, query_params=query, header_params=accept, auth_settings=["BearerToken"]
     )
     try:
         response = api.call_api(method, url, headers, _request_timeout=TIMEOUT)

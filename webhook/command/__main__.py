@@ -24,6 +24,7 @@ COMMANDS = {
     "place": "webhook.command.place:place",
     "machines": "webhook.command.machines:machines",
     "topology": "webhook.command.topology:topology",
+    "policy": "webhook.command.policy:policy",
     "webhook": "webhook.command.webhook:webhook",
     "enforcer": "enforcer.__main__:enforcer",
     "proof": "enforcer.command:proof",

@@ -58,7 +58,7 @@ class Manifests:
 def read_manifests(files: Sequence[str]) -> Manifests:
     """Every pod and template in the files. LimitRange objects among them count for their namespace, wherever they
     stand. Raises InputError naming file and object."""
-    found = [(source, obj) for name in files for source, obj in _objects_of(name)]
+    found = [(source, obj) for name in files for source, obj in objects_of(name)]
     ranges: dict[str, list[LimitRange]] = {}
     for source, obj in found:
         if _is_limit_range(obj):
@@ -72,7 +72,8 @@ def _is_limit_range(obj: Mapping[str, Any]) -> bool:
     return obj.get("kind") == "LimitRange"
 
 
-def _objects_of(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def objects_of(name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every object that one ``-f`` gives, with file and number. Raises InputError naming what cannot be read."""
     for file in _files_of(name):
         if file == STANDARD_INPUT:
             documents = parse_documents(_standard_input(), "standard input")

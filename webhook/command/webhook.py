@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from webhook.command.keeping import Keeping
     from webhook.installation import Installation
     from webhook.keeper import Pace
+    from webhook.survey import Roll
 
 OWN_NAMESPACE = "POD_NAMESPACE"
 """Environment variable, set by the chart: the namespace that Armistice runs in, which is exempt."""
@@ -244,7 +245,7 @@ def _run(
     cluster = None if against is not None else _Cluster(session, rules)
     if cluster and keep:
         cluster.keep(keep, None if settings.cert else certificate, names if settings.host in names else ())
-    process = Webhook(settings, lambda: session.court, certificate, *(cluster.parts if cluster else ()))
+    process = Webhook(settings, lambda: session.court, certificate, **(cluster.parts if cluster else {}))
 
     def tell(port: int) -> None:
         if own:
@@ -284,6 +285,7 @@ class _Cluster:
         self._session = session
         self._view = View(rules)
         self._renewal = Renewal(self._view, self._learn)
+        self._api: Any = None
         self._metrics = ClusterMetrics(self._view)
         self._keeping: Keeping | None = None
         session.learn(policies=self._view)
@@ -296,16 +298,17 @@ class _Cluster:
         self._keeping = Keeping(self._session, installation, own, names, terms, pace)
 
     @property
-    def parts(self) -> tuple[Any, ...]:
+    def parts(self) -> dict[str, Any]:
         """What a webhook has to know of it."""
         keeping = self._keeping
         if keeping is None:
-            return self._renewal.unready, (self._metrics,)
-        return (
-            lambda: self._renewal.unready() or keeping.keeper.unready(),
-            (self._metrics, keeping.metrics),
-            keeping.unable,
-        )
+            return {"unready": self._renewal.unready, "collectors": (self._metrics,), "pods_of": self._pods_of}
+        return {
+            "unready": lambda: self._renewal.unready() or keeping.keeper.unready(),
+            "collectors": (self._metrics, keeping.metrics),
+            "pods_of": self._pods_of,
+            "unable": keeping.unable,
+        }
 
     def _learn(self, fleet: Fleet) -> None:
         first = bool(self._renewal.unready())
@@ -313,12 +316,17 @@ class _Cluster:
         if first:
             _settle_memory()
 
+    async def _pods_of(self, namespace: str, until: float) -> Roll:
+        from webhook.cluster.pods import read_pods
+
+        return await read_pods(self._api, namespace, until)
+
     async def companions(self, stack: AsyncExitStack) -> Mapping[str, Companion]:
         """The tasks that follow it. Raises InputError where nothing says which cluster."""
         from webhook.cluster.connection import connect
         from webhook.cluster.watching import follow
 
-        api = await connect()
+        self._api = api = await connect()
         stack.push_async_callback(api.close)
         following: dict[str, Companion] = {"cluster": lambda: follow(api, self._view), "fleet": self._renewal.run}
         keeping = self._keeping

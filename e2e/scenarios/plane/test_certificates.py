@@ -291,6 +291,20 @@ def test_a_leader_that_is_killed_is_not_missed(started: Trusted, asked: Namespac
     within(5, lambda: admitted(asked), "a pod is admitted")
 
 
+def test_with_certificates_from_files_the_key_is_kept_and_no_bundle_is_touched(started: Trusted) -> None:
+    """As with cert-manager."""
+    for number in range(len(PORTS)):
+        started.end(number)
+    certificate, key = started.plane.issue("by-hand", dns=("localhost",), ips=("127.0.0.1",))
+    started.plane.kubectl("replace", "-f", "-", input=json.dumps(started.configurations()[0]))
+    started.start(0, *FLAGS, "--cert", str(certificate), "--key", str(key))
+    started.wait_ready(0)
+    time.sleep(7)
+    assert b"" in bundles(started)
+    assert started.metric(0, "armistice_public_keys") >= 1
+    started.end(0)
+
+
 def test_switched_off_it_stays_off(started: Trusted, asked: Namespace) -> None:
     """The emergency command; then a restart, as pods of a Deployment would have it."""
     kinds = ",".join(f"{kind}s" for kind in KINDS)

@@ -46,6 +46,15 @@ def test_examples_of_the_help_work_as_typed(name: str, capsys: pytest.CaptureFix
         assert run(shlex.split(example)) == 0, example
 
 
+def test_the_example_of_policy_that_needs_no_cluster_works_as_typed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(["policy", "--help"]) == 0
+    (example,) = re.findall(r"^ +armistice (policy -f .+)$", capsys.readouterr().out, re.M)
+    monkeypatch.chdir(ROOT)
+    assert run(shlex.split(example)) == 0
+
+
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     out = capsys.readouterr().out

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import http.client
+import json
+import os
+import signal
+import ssl
+import sys
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
 from shared.errors import InputError
+from tests.support.reviews import pod, review
+from tests.support.stored import stored
 from webhook.command.webhook import webhook
 
 NO_NAMESPACE = (
@@ -38,3 +49,47 @@ def test_what_does_not_go_with_an_installation_is_told(
     result = CliRunner(env={"POD_NAMESPACE": None, **environment}).invoke(webhook, flags)
     assert isinstance(result.exception, InputError)
     assert str(result.exception) == said
+
+
+def get(port: int, path: str, body: bytes | None = None) -> tuple[int, str]:
+    """As a kubelet asks: whatever the certificate."""
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=ssl._create_unverified_context(), timeout=10)
+    try:
+        connection.request("GET" if body is None else "POST", path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+@pytest.mark.slow
+async def test_a_process_without_its_key_is_alive_and_answers_no_review(tmp_path: Path) -> None:
+    async with stored() as server:
+        server.refuse = lambda verb, path: 403 if "secrets" in path else 0
+        kubeconfig = tmp_path / "kubeconfig"
+        cluster = {"name": "x", "cluster": {"server": f"http://127.0.0.1:{server.port}"}}
+        context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
+        content = {"clusters": [cluster], "contexts": [context], "users": [{"name": "x", "user": {}}]}
+        kubeconfig.write_text(json.dumps({**content, "current-context": "x", "kind": "Config", "apiVersion": "v1"}))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "webhook.command", "webhook", "--cluster", "--installation", "armistice",
+            "--port", "0", "--drain", "0",
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "KUBECONFIG": str(kubeconfig), "POD_NAMESPACE": "armistice-system"},
+        )  # fmt: skip
+        assert process.stdout
+        said = [(await process.stdout.readline()).decode().split(maxsplit=2)[-1].strip() for _ in range(4)]
+        assert said[0] == "ConfigMap armistice-system/armistice-keys"
+        port = int(said[-1].rpartition(":")[2])
+        assert await asyncio.to_thread(get, port, "/healthz") == (200, "ok\n")
+        status, text = await asyncio.to_thread(get, port, "/readyz")
+        assert (status, text.startswith("not ready: ")) == (503, True)
+        answer = await asyncio.to_thread(get, port, "/mutate", json.dumps(review(pod())).encode())
+        assert answer == (503, "no review is answered yet: its signing key is not known yet\n")
+        _, text = await asyncio.to_thread(get, port, "/metrics")
+        assert 'armistice_requests_refused_total{reason="unable"} 1.0' in text
+        process.send_signal(signal.SIGINT)
+        _, log = await process.communicate()
+        assert process.returncode == 0
+        assert b"403 refused by the test" in log
+        assert b"Traceback" not in log
