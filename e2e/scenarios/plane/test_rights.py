@@ -152,6 +152,8 @@ ROUNDS: tuple[tuple[Loss, ...], ...] = (
             f"ConfigMap {KEYS}",
             *emptied("configmap", KEYS, "/data/intent.pub"),
         ),
+        # The owner of what is made.
+        refused(Right("serviceaccounts", "get", SERVICE), "read", f"ServiceAccount {SERVICE}", *gone("lease", SERVICE)),
     ),
 )
 
