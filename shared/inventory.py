@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 
 from shared.allocator import fits, offer
 from shared.cpuset import EMPTY, CpuSet
@@ -53,8 +54,8 @@ class Known:
     structure: Structure
     amounts: tuple[int, ...]
     """What members of a family differ in, in one order for all of them."""
-    memory: int
-    """Bytes of ordinary pages of all NUMA nodes."""
+    rank: tuple[int, str]
+    """Sorts a family: the most memory first, then by name."""
 
     @classmethod
     def of(
@@ -70,7 +71,7 @@ class Known:
         structure = Structure(_structure(ledger, allocatable))
         structure = structure if met is None else met.setdefault(structure, structure)
         memory = sum(book.memory or 0 for book in ledger.books)
-        return cls(machine.name, ledger, allocatable, structure, _amounts(ledger, allocatable), memory)
+        return cls(machine.name, ledger, allocatable, structure, _amounts(ledger, allocatable), (-memory, machine.name))
 
     def holds(self, intent: Intent) -> bool:
         """Whether the empty machine has a place for a pod."""
@@ -162,7 +163,7 @@ class Inventory:
         groups: dict[Structure, list[Known]] = {}
         for each in known:
             groups.setdefault(each.structure, []).append(each)
-        families = (Family(tuple(sorted(members, key=lambda k: (-k.memory, k.name)))) for members in groups.values())
+        families = (Family(tuple(sorted(members, key=attrgetter("rank")))) for members in groups.values())
         return cls(known, tuple(families))
 
     @cached_property
@@ -210,13 +211,20 @@ def _largest_of(family: Family) -> Iterator[Zone]:
     """For each NUMA node that has as many CPUs as any, the member with the most memory there."""
     sites = list(family.members[0].ledger.layout.with_cpus)
     most = max((site.cpus.bit_count() for site in sites), default=0)
+    columns = _memory_columns(family.members[0].ledger)
     for site in sites:
         if site.cpus.bit_count() == most:
-            yield _zone(max(family.members, key=lambda known: _memory_at(known, site)), site)
+            held = [columns[place] for place in site.domain]
+            yield _zone(max(family.members, key=lambda known: sum([known.amounts[column] for column in held])), site)
 
 
-def _memory_at(known: Known, site: Site) -> int:
-    return sum(known.ledger.books[place].memory or 0 for place in site.domain)
+def _memory_columns(ledger: Ledger) -> list[int]:
+    """Where among its amounts each NUMA node's memory stands."""
+    columns, column = [], 0
+    for book in ledger.books:
+        columns.append(column)
+        column += 1 + len(book.pages) + len(book.devices)
+    return columns
 
 
 def asked(intent: Intent) -> dict[str, int]:

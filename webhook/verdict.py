@@ -60,8 +60,8 @@ class Ruling:
     choice: Choice
     """The nodes that counted."""
     sidecars: tuple[Heavy, ...] = ()
-    largest: Zone | None = None
-    """The NUMA node that the pod was held against; when it fits, the largest one of those that count."""
+    held_against: Zone | None = None
+    """The NUMA node that comes closest, where none holds the pod."""
     misfit: Misfit | None = None
     """What that machine said."""
     nodes_needed: int = 0
@@ -78,6 +78,11 @@ class Ruling:
     """A machine, of those one can rent or buy, that would hold the pod; the cheapest."""
     undeclarable: tuple[str, ...] = ()
     """Names in the sidecar annotation that the pod has no container for."""
+
+    @property
+    def largest(self) -> Zone | None:
+        """The NUMA node that the pod was held against; when it fits, the largest one of the nodes that count."""
+        return self.held_against or self.choice.inventory.largest
 
 
 Late = Callable[[], bool]
@@ -125,7 +130,6 @@ def rule(
         judged=intent,
         choice=choice,
         sidecars=heaviest_first(demand),
-        largest=inventory.largest,
         undeclarable=undeclarable(pod),
     )
     if placing.policy is TopologyPolicy.NONE:
@@ -216,7 +220,7 @@ def _too_much(ruling: Ruling, pod: Pod, bench: Bench, judged: Placing, max_share
     return replace(
         ruling,
         verdict=verdict,
-        largest=_zone(closest) or ruling.largest,
+        held_against=_zone(closest),
         misfit=closest.misfit,
         nodes_needed=_nodes_needed(ruling.demand, inventory, judged),
         change=change,

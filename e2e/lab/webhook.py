@@ -24,8 +24,8 @@ from e2e.lab.controlplane import ControlPlane
 from e2e.lab.errors import LabError
 from shared.seal import KeyRing
 
-READY_WITHIN = 30.0
-"""Seconds; measured 1 to 3."""
+READY_WITHIN = 120.0
+"""Seconds; measured 1 to 3, and 30 where a virtual machine has most of both cores."""
 
 CASE = "lab.armistice.dev/case"
 """Label of namespaces: which of the registrations that stand beside each other is asked about them."""

@@ -34,7 +34,7 @@ from webhook.certs import SelfMade, utc_now
 
 NODES, NAMESPACES = 5_000, 20_000
 
-LIMIT_MEMORY, LIMIT_READY = 256.0, 60.0
+LIMIT_MEMORY, LIMIT_READY = 192.0, 60.0
 """Targets: MiB resident; seconds from the start until it is ready."""
 
 WEATHER = (

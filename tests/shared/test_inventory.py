@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import catalogue
+from shared.allocator import fits
 from shared.intent import make
-from shared.inventory import Inventory
+from shared.inventory import Inventory, Known
 from shared.policy import Placing
 from shared.topology import Machine
 from tests.support.pods import even, pod, weighed
@@ -55,3 +56,27 @@ def test_the_answer_is_that_of_asking_every_node(machines: list[list[int]], cpus
     assert (holder is not None) == any(True for _ in inventory.holders(intent))
     assert holder is None or holder.name in set(inventory.holders(intent))
     assert (inventory.closest(intent) is None) == all(family.leaders[0].holds(intent) for family in inventory.families)
+
+
+bounded = st.lists(st.tuples(memories, st.integers(1, 40)), min_size=1, max_size=6)
+"""Nodes by the GiB of their four NUMA nodes, and the GiB that the scheduler gives of them."""
+
+
+@given(bounded, st.integers(1, 44), st.integers(1, 44))
+def test_what_the_scheduler_gives_of_a_node_is_a_bound_too(
+    machines: list[tuple[list[int], int]], cpus: int, memory: int
+) -> None:
+    known = [
+        Known.of(variant(i, *(m * GIBIBYTE for m in each)), allocatable={"cpu": 176_000, "memory": given * GIBIBYTE})
+        for i, (each, given) in enumerate(machines)
+    ]
+    inventory = Inventory.holding(known)
+    intent = make(weighed(pod(even("app", str(cpus), f"{memory}Gi"))), Placing())
+    pairs = zip(known, machines, strict=True)
+    holders = [each.name for each, (_, given) in pairs if memory <= given and fits(each.ledger, intent)]
+    assert list(inventory.holders(intent)) == holders
+    holder = inventory.holder(intent)
+    assert holder.name in holders if holder else not holders
+    closest = inventory.closest(intent)
+    assert closest is not None or holders
+    assert closest is None or any(closest.misfit.asked[r] > closest.misfit.found[r] for r in closest.misfit.asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -72,9 +73,10 @@ class Cluster:
     cut: Callable[[Asked], int | None] = lambda asked: None
     """After how many bytes of a watch's body the connection breaks."""
     port: int = 0
-    _server: asyncio.Server | None = None
+    _door: socket.socket | None = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
-    _talks: set[asyncio.StreamWriter] = field(default_factory=set)
+    _talks: dict[asyncio.Task[None], socket.socket] = field(default_factory=dict)
+    _lists: list[tuple[int, list[Manifest]]] = field(default_factory=list)
 
     # The objects.
 
@@ -120,20 +122,39 @@ class Cluster:
     # The server.
 
     async def start(self) -> None:
-        """Serve; again on the port of before."""
-        self._server = await asyncio.start_server(self._talk, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        """Serve; again on the port of before.
+
+        Not by ``asyncio.start_server``: what that has just taken when it is closed is never heard of again.
+        """
+        self._door = socket.create_server(("127.0.0.1", self.port))
+        self._door.setblocking(False)
+        self.port = self._door.getsockname()[1]
+        asyncio.get_running_loop().add_reader(self._door, self._meet)
+
+    def _meet(self) -> None:
+        assert self._door is not None
+        with suppress(BlockingIOError):
+            plug, _ = self._door.accept()
+            plug.setblocking(False)
+            self._talks[asyncio.create_task(self._talk(plug))] = plug
 
     async def stop(self) -> None:
         """Go away, in the middle of everything."""
-        assert self._server is not None
-        self._server.close()
-        self.hang_up()
+        assert self._door is not None
+        asyncio.get_running_loop().remove_reader(self._door)
+        self._door.close()
+        await self.hang_up()
 
-    def hang_up(self) -> None:
+    async def hang_up(self) -> None:
         """Break every connection."""
-        for writer in list(self._talks):
-            writer.transport.abort()
+        talks = dict(self._talks)
+        for task in talks:
+            task.cancel()
+        await asyncio.gather(*talks, return_exceptions=True)
+        await asyncio.sleep(0)
+        for task, plug in talks.items():
+            plug.close()
+            self._talks.pop(task, None)
 
     def client(self) -> client.ApiClient:
         """One that speaks to it."""
@@ -152,38 +173,45 @@ class Cluster:
         path.write_text(json.dumps(config))
         return path
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._talks.add(writer)
-        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, _Cut):
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                url = urlsplit(head.split(b" ", 2)[1].decode())
-                asked = Asked(url.path, dict(parse_qsl(url.query)))
-                self.asked.append(asked)
-                answer = self.answer(asked)
-                if answer is not None:
-                    writer.write(answer)
-                    await writer.drain()
-                    break
-                if asked.path not in self.shelves:
-                    writer.write(plain(404, {"kind": "Status", "code": 404}))
-                elif asked.watch:
-                    await self._stream(asked, writer)
-                else:
-                    writer.write(plain(200, self.page(asked)))
-                await writer.drain()
-        self._talks.discard(writer)
-        writer.close()
+    async def _talk(self, plug: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=plug)
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError, _Cut):
+                while await self._answered(reader, writer):
+                    pass
+            writer.close()
+        except asyncio.CancelledError:
+            writer.transport.abort()
+
+    async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; whether the connection stays open."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        url = urlsplit(head.split(b" ", 2)[1].decode())
+        asked = Asked(url.path, dict(parse_qsl(url.query)))
+        self.asked.append(asked)
+        answer = self.answer(asked)
+        if answer is not None:
+            writer.write(answer)
+        elif asked.path not in self.shelves:
+            writer.write(plain(404, {"kind": "Status", "code": 404}))
+        elif asked.watch:
+            await self._stream(asked, writer)
+        else:
+            writer.write(plain(200, self.page(asked)))
+        await writer.drain()
+        return answer is None
 
     def page(self, asked: Asked) -> Manifest | bytes:
-        """One page of a list."""
-        shelf = self.shelves[asked.path]
-        place = int(asked.query.get("continue", "0"))
-        limit = int(asked.query["limit"])
-        keys = sorted(shelf.objects)
-        more = {"continue": str(place + limit)} if place + limit < len(keys) else {}
-        items = [shelf.objects[key] for key in keys[place : place + limit]]
-        return {"metadata": {"resourceVersion": str(self.version), **more}, "items": items}
+        """One page of a list. All of a list's pages are of the moment when the first one was asked for."""
+        token, _, start = asked.query.get("continue", "").partition("-")
+        if not token:
+            token, start = str(len(self._lists)), "0"
+            objects = self.shelves[asked.path].objects
+            self._lists.append((self.version, [objects[key] for key in sorted(objects)]))
+        version, items = self._lists[int(token)]
+        place, limit = int(start), int(asked.query["limit"])
+        more = {"continue": f"{token}-{place + limit}"} if place + limit < len(items) else {}
+        return {"metadata": {"resourceVersion": str(version), **more}, "items": items[place : place + limit]}
 
     async def _stream(self, asked: Asked, writer: asyncio.StreamWriter) -> None:
         shelf = self.shelves[asked.path]

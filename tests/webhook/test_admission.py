@@ -14,6 +14,7 @@ from shared import catalogue
 from shared.demand import PlacementClass
 from shared.policy import TopologyPolicy
 from shared.seal import ANNOTATION, KeyRing, SigningKey, open_
+from tests.support.nodes import expressions, needing, node
 from tests.support.reviews import Json, container, generated, pod, request, sharing, workload
 from webhook.admission import REQUIRED_PLUGINS, Court, Decision, Docket, Kind, Phase, decide, failed
 from webhook.nodes import Fleet
@@ -511,3 +512,45 @@ def test_a_docket_stays_small() -> None:
     for number in range(30):
         docket.finding(pod_object(request(pod(container(memory=f"{number + 1}Mi")))), ENFORCING, BENCH, never)
         assert len(docket) <= 8
+
+
+def meaning(**spec: Any) -> Json:
+    """A pod with these fields in its spec."""
+    made = pod(container(cpu="60"))
+    made["spec"] |= spec
+    return made
+
+
+LARGER = "gcp-a3-highgpu-8g"
+"""Two NUMA nodes of 104 CPUs each."""
+
+
+def mixed() -> Bench:
+    """Node ``a`` with NUMA nodes of 48 CPUs, and ``b`` of 104, which has a taint."""
+    machines = [replace(BENCH.fleet.everyone.known[0].ledger.layout.machine, name="a"), catalogue.machine(LARGER)]
+    nodes = [node("a", labels={"pool": "a"}), node("b", "team=x:NoSchedule", labels={"pool": "b"})]
+    return Bench(Fleet.of(nodes, [machines[0], replace(machines[1], name="b")]))
+
+
+def test_pods_that_weigh_the_same_and_mean_other_nodes_are_judged_apart() -> None:
+    place = replace(court(), bench=mixed())
+    for obj, allowed in (
+        (meaning(), False),
+        (meaning(tolerations=[{"key": "team", "operator": "Exists"}]), True),
+        (meaning(nodeName="a"), False),
+        (meaning(nodeName="b"), True),
+        (meaning(nodeSelector={"pool": "a"}), False),
+        (meaning(affinity=needing(expressions(("pool", "In", ["a"])))), False),
+    ):
+        assert decide(request(obj), Phase.MUTATE, place, never).answer.allowed is allowed
+    assert len(place.docket) == 6
+    again = meaning(tolerations=[{"key": "team", "operator": "Exists"}])
+    assert decide(request(again), Phase.MUTATE, place, never).answer.allowed
+    assert len(place.docket) == 6
+
+
+def test_a_pod_that_is_resized_is_held_against_its_own_node() -> None:
+    place = replace(court(), bench=mixed())
+    for name, allowed in (("a", False), ("b", True)):
+        asked = request(meaning(nodeName=name), "UPDATE", subResource="resize", oldObject=pod())
+        assert decide(asked, Phase.VALIDATE, place, never).answer.allowed is allowed

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -275,3 +278,16 @@ TWICE = [
 def test_flags_that_are_refused(flags: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["webhook", *flags]) == 2
     assert capsys.readouterr().err == f"armistice: {told}\n"
+
+
+def test_without_a_kubeconfig_it_says_so(tmp_path: Path) -> None:
+    nowhere = tmp_path / "none"
+    done = subprocess.run(
+        [sys.executable, "-m", "webhook.command", "webhook", "--cluster", "--port", "0"],
+        env={**os.environ, "KUBECONFIG": str(nowhere)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    told = f"--cluster: {nowhere} is no usable kubeconfig: it is not there; set KUBECONFIG"
+    assert done.stderr == f"armistice: {told}\n"

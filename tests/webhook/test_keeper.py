@@ -37,7 +37,7 @@ CONFIGURATIONS = {
     one: f"/apis/admissionregistration.k8s.io/v1/{one.value}webhookconfigurations/zz-armistice" for one in Configuration
 }
 
-TERMS = Terms(settle=0.5, linger=2.0)
+TERMS = Terms(settle=0.7, linger=5.0)
 PACE = Pace(look=0.5, retry=0.05, breath=0.02, patience=0.4, key_delay=timedelta(seconds=3))
 
 
@@ -174,13 +174,15 @@ async def accepted(replica: Replica, bundle: bytes, name: str = HERE.dns_names[0
 
 async def seen_through(server: Stored, replicas: Sequence[Replica], while_: Callable[[], bool]) -> None:
     """Clients accept every replica, whichever bundle of the last fifth of a second they hold."""
-    lately: list[set[bytes]] = []
-    async with asyncio.timeout(20):
+    held: dict[bytes, float] = {}
+    async with asyncio.timeout(30):
         while while_():
-            lately = [*lately[-10:], bundles_of(server)]
+            now = asyncio.get_running_loop().time()
+            held |= dict.fromkeys(bundles_of(server), now)
             for replica in replicas:
                 assert replica.ready
-                assert all([await accepted(replica, bundle) for bundle in set[bytes]().union(*lately)])
+                for bundle in [bundle for bundle, last in held.items() if now - last < 0.2]:
+                    assert await accepted(replica, bundle)
             await asyncio.sleep(0.02)
 
 
@@ -305,6 +307,7 @@ async def test_nothing_but_the_bundle_is_touched(server: Stored, crowd: Crowd) -
         assert found["webhooks"] == configuration(one, *names)["webhooks"]
 
 
+@pytest.mark.slow
 async def test_a_lost_slot_is_made_anew_and_clients_notice_nothing(server: Stored, crowd: Crowd) -> None:
     install(server)
     replicas = [crowd.start() for _ in range(2)]
@@ -320,6 +323,7 @@ async def test_a_lost_slot_is_made_anew_and_clients_notice_nothing(server: Store
     assert field_of(server, AUTHORITIES, "ca-1.crt") != old
 
 
+@pytest.mark.slow
 async def test_a_secret_that_is_gone_is_made_anew_and_clients_notice_nothing(server: Stored, crowd: Crowd) -> None:
     install(server)
     replicas = [crowd.start() for _ in range(2)]
@@ -346,6 +350,7 @@ async def test_without_configurations_it_is_ready_and_makes_none(server: Stored,
     assert not any(path in server.objects for path in CONFIGURATIONS.values())
 
 
+@pytest.mark.slow
 async def test_an_outage_changes_nothing(server: Stored, crowd: Crowd) -> None:
     install(server)
     replica = crowd.start(terms=replace(TERMS, leaf_life=timedelta(seconds=3)))
@@ -415,6 +420,7 @@ class Clock:
         return datetime.now(UTC) + self.offset
 
 
+@pytest.mark.slow
 async def test_a_clock_that_is_set_wrong_is_not_believed(server: Stored, crowd: Crowd) -> None:
     """The API server's is: it is the one that judges certificates."""
     install(server)
@@ -448,6 +454,7 @@ def published(server: Stored) -> set[str]:
     return set(KeyRing.from_pem(server.objects[KEYS]["data"]["intent.pub"].encode(), "test").keys)
 
 
+@pytest.mark.slow
 async def test_a_new_key_is_published_long_before_it_signs_and_the_old_one_stays_believed(
     server: Stored, crowd: Crowd
 ) -> None:
@@ -463,7 +470,7 @@ async def test_a_new_key_is_published_long_before_it_signs_and_the_old_one_stays
         await asyncio.sleep(0.01)
         assert all(replica.ready for replica in replicas)
     took = asyncio.get_running_loop().time() - since
-    assert 1.9 < took < 6, "times are written to the second"
+    assert took > 1.9, "times are written to the second"
     await asyncio.sleep(0.7)
     for replica in replicas:
         assert replica.believed == {old, new}
@@ -473,6 +480,7 @@ async def test_a_new_key_is_published_long_before_it_signs_and_the_old_one_stays
     assert fresh.key == new
 
 
+@pytest.mark.slow
 async def test_a_replica_that_starts_meanwhile_waits_for_the_key_too(server: Stored, crowd: Crowd) -> None:
     install(server)
     first = crowd.start()

@@ -19,6 +19,8 @@ async def connect() -> client.ApiClient:
         if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
             config.load_incluster_config(client_configuration=configuration)
         else:
+            if not any(Path(path).exists() for path in given.split(os.pathsep)):
+                raise ValueError("it is not there")
             await config.load_kube_config(given, client_configuration=configuration)
     except (config.ConfigException, OSError, ValueError, TypeError, YAMLError) as error:
         reason = " ".join(str(error).split())

@@ -47,7 +47,7 @@ class Pace:
     silence: float = 150.0
     """A watch without a word for so long is taken for dead. Bookmarks come every minute."""
     patience: float = 30.0
-    """For a page of a list, and for a watch to begin."""
+    """For a page of a list, and for a watch to begin: a connection that nobody is behind any more costs no longer."""
     absent: float = 10.0
     """Between looks for a resource that the API server does not know."""
     looks: int = 3
@@ -273,6 +273,8 @@ class Follower:
         self._relist = why if self._pulse.synced else Relist.FIRST
 
     def _heard(self) -> None:
+        if self._pulse.complaint:
+            LOG.info("following %s again", self._word)
         self._pulse.heard = monotonic()
         self._pulse.complaint = ""
         self._pulse.absent = False
@@ -388,7 +390,8 @@ class Follower:
             "GET", self._source.path, query_params=list(query.items()), header_params=headers,
             auth_settings=["BearerToken"],
         )  # fmt: skip
-        answer = await self._api.call_api(method, url, headers, _request_timeout=timeout)
+        async with asyncio.timeout(self._pace.patience):
+            answer = await self._api.call_api(method, url, headers, _request_timeout=timeout)
         response: aiohttp.ClientResponse = answer.response
         try:
             if response.status == 410:

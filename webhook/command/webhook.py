@@ -19,12 +19,11 @@ from click.core import ParameterSource
 
 from shared.errors import InputError
 from shared.seal import KeyRing, SigningKey
-from shared.topology import Machine
 from webhook.command.inputs import (
     Wanted,
     node_options,
     policy_options,
-    read_nodes,
+    read_fleet,
     reservation,
     reservation_options,
     wanted,
@@ -130,15 +129,14 @@ def webhook(
     settings = Settings(host=host, port=port, cert=cert, key=key, drain=drain, certificate_poll=certificate_poll)
     reserved = reservation(reserved_cpus, reserved_memory)
     rules = _rules(config, wanted(**policy), Mode(mode))
-    found = [] if cluster else read_nodes(machines, sysfs, nodes, cluster)
-    fleet = Fleet.whole(found, reserved.cpus, reserved.memory)
+    fleet = Fleet.whole(()) if cluster else read_fleet(machines, sysfs, nodes, cluster, reserved)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.getLogger("armistice").setLevel(logging.DEBUG if verbose else logging.INFO)
     keep = _keep(installation, cluster, signing_key, (leaf_life, look, key_delay))
     # A pod has nothing to write, and no place for it.
     with nullcontext("") if keep else tempfile.TemporaryDirectory(prefix="armistice-webhook-") as folder:
         keys = _keys(signing_key)
-        _run(settings, Path(folder), keys, fleet, rules, None if cluster else _against(found), keep)
+        _run(settings, Path(folder), keys, fleet, rules, None if cluster else _against(fleet), keep)
 
 
 _OF_NODES = ("machines", "sysfs", "nodes", "reserved_cpus", "reserved_memory")
@@ -211,9 +209,10 @@ def _where_public(folder: Path, key: SigningKey, keep: Keep | None) -> str:
     return f"{path} (id {key.id})"
 
 
-def _against(machines: list[Machine]) -> str:
-    names = ", ".join(machine.name for machine in machines[:3])
-    more = len(machines) - 3
+def _against(fleet: Fleet) -> str:
+    known = fleet.everyone.known
+    names = ", ".join(each.name for each in known[:3])
+    more = len(known) - 3
     return f"{names} and {count(more, 'other')}" if more > 0 else names or "no node: every verdict is unknown"
 
 

@@ -1,7 +1,7 @@
 """The chart at work, with two processes in the place of the webhook's pods.
 
-What `helm test` asks and what is swept after an uninstall, each with the rights that the chart gives it; and that nothing
-which the webhook made stays behind.
+What `helm test` asks and what is swept after an uninstall, each with the rights that the chart gives it; and that
+nothing which the webhook made stays behind.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -36,6 +37,11 @@ TOO_HEAVY = "sidecars too heavy, asks 5 CPUs, the roomiest NUMA node has 4 CPUs"
 
 TOLD_WITHIN = 30.0
 """Seconds until a change reaches the API server's caches, or the webhook's; measured below 2."""
+
+VARIABLE = "ARMISTICE_LAB_PODS"
+"""Environment variable: how many pods one namespace gets; the webhook reads 3,000 at most."""
+
+MANY = int(os.environ.get(VARIABLE, "0"))
 
 Manifest = dict[str, Any]
 
@@ -196,6 +202,24 @@ def test_a_mistyped_level_counts_as_the_strictest_and_says_so(site: Site) -> Non
     mistyped, head, _ = site.label(namespace, f"{WARN}=strict")
     assert mistyped.startswith(f'namespace label {WARN}: "strict" is not one of none, best-effort, ')
     assert head.endswith(f"1 existing pod breaks its new policy warn={SINGLE}; what runs keeps running")
+    namespace.drop()
+
+
+@pytest.mark.skipif(not MANY, reason=f"by hand: {VARIABLE}=3100 creates so many pods, some minutes")
+def test_of_thousands_of_pods_as_many_are_looked_at_as_a_second_takes(site: Site) -> None:
+    """More than are ever read. The change waits for no more than that second, and what was left out is said."""
+    namespace = site.open()
+    for first in range(0, MANY, 400):
+        pods = [pod(f"pod-{first + n:04}", "1", "1") for n in range(min(400, MANY - first))]
+        listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": pods})
+        site.plane.kubectl("create", "--validate=false", "-n", namespace.name, "-f", "-", input=listed)
+    began = time.monotonic()
+    (told,) = site.label(namespace, f"{ENFORCE}={SINGLE}")
+    assert time.monotonic() - began < 3.0  # kubectl's own start among them
+    part = rf"only the first ([0-9,]+) of {MANY:,} existing pods"
+    found = re.fullmatch(rf"namespace {namespace.name}: {part} were held against its new policy", told)
+    assert found
+    assert 0 < int(found[1].replace(",", "")) <= 3000
     namespace.drop()
 
 

@@ -152,7 +152,8 @@ ROUNDS: tuple[tuple[Loss, ...], ...] = (
             f"ConfigMap {KEYS}",
             *emptied("configmap", KEYS, "/data/intent.pub"),
         ),
-        refused(Right("serviceaccounts", "get", SERVICE), "read", f"ServiceAccount {SERVICE}", *gone("secret", CA)),
+        # The owner of what is made.
+        refused(Right("serviceaccounts", "get", SERVICE), "read", f"ServiceAccount {SERVICE}", *gone("lease", SERVICE)),
     ),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -29,12 +30,12 @@ from tests.support.cluster import (
     topology,
 )
 from webhook.cluster.watching import Broken, Follower, Lines, Pace, follow
-from webhook.following import Followed, Relist, Trouble, View
+from webhook.following import Followed, Relist, Trouble, View, our_labels
 from webhook.policy import Rules
 
 T = TypeVar("T")
 
-QUICK = Pace(first_pause=0.01, longest_pause=0.05, absent=0.02, short=0.0, page=2, batch=1)
+QUICK = Pace(first_pause=0.01, longest_pause=0.05, absent=0.02, short=0.0, patience=5.0, page=2, batch=1)
 """As in earnest, but nobody waits."""
 
 
@@ -117,7 +118,8 @@ async def test_every_page_is_read() -> None:
     async with scene("a", "b", "c", "d", "e") as it:
         assert it.names() == {"a", "b", "c", "d", "e"}
         pages = [asked.query for asked in it.server.asked if asked.path == NAMESPACES and not asked.watch]
-        assert pages == [{"limit": "2"}, {"limit": "2", "continue": "2"}, {"limit": "2", "continue": "4"}]
+        tokens = [query.pop("continue", "").partition("-")[2] for query in pages]
+        assert (tokens, pages) == (["", "2", "4"], [{"limit": "2"}] * 3)
 
 
 async def test_what_comes_changes_and_goes_is_followed() -> None:
@@ -148,7 +150,7 @@ async def test_a_bookmark_moves_the_place_to_go_on_from() -> None:
         version = str(it.server.version)
         it.server.put(NODES, node("n1"))
         await it.until(lambda: bool(it.names(NODES)))
-        it.server.hang_up()
+        await it.server.hang_up()
         await it.watched(times=2)
         assert it.watches()[1] == version
 
@@ -194,7 +196,7 @@ async def test_a_version_that_is_gone_is_a_reason_to_read_anew() -> None:
         await it.watched()
         it.server.delete(NAMESPACES, "a", silently=True)
         it.server.forget(NAMESPACES)
-        it.server.hang_up()
+        await it.server.hang_up()
         await it.until(lambda: it.names() == {"b"})
         assert it.view.pulses[Followed.NAMESPACES].relists == {Relist.FIRST: 1, Relist.GONE: 1}
 
@@ -214,7 +216,7 @@ async def test_a_watch_refused_as_gone_begins_anew() -> None:
     async with scene("a") as it:
         await it.watched()
         it.server.answer = once(lambda asked: asked.watch and asked.path == NAMESPACES, GONE)
-        it.server.hang_up()
+        await it.server.hang_up()
         await it.until(lambda: it.view.pulses[Followed.NAMESPACES].relists[Relist.GONE] == 1)
 
 
@@ -275,7 +277,7 @@ async def test_what_is_no_event_is_a_reason_to_read_anew(what: str, stream: byte
         await it.watched()
         it.server.delete(NAMESPACES, "b", silently=True)
         it.server.answer = once(lambda asked: asked.watch and asked.path == NAMESPACES, HEAD + stream)
-        it.server.hang_up()
+        await it.server.hang_up()
         await it.until(lambda: it.names() == {"a"})
         assert it.view.pulses[Followed.NAMESPACES].relists[Relist.LOST] == 1
 
@@ -332,7 +334,7 @@ async def test_a_watch_that_ends_as_soon_as_it_began_is_no_reason_to_run_in_circ
     pace = replace(QUICK, short=1.0, first_pause=0.05, longest_pause=10.0)
     async with scene("a", pace=pace) as it:
         it.server.answer = lambda asked: HEAD if asked.watch else None
-        it.server.hang_up()
+        await it.server.hang_up()
         await asyncio.sleep(1.0)
         assert 3 <= len(it.watches()) <= 8  # at 0, 0.05, 0.15, 0.35, 0.75 s
 
@@ -347,6 +349,52 @@ async def test_without_its_rights_it_is_not_ready_and_says_so() -> None:
             assert it.view.unready() == f"the cluster's nodes are not read yet: {host} refuses: 403 Said"
             server.answer = lambda asked: None
             await it.until(lambda: it.view.synced)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_breaks_and_whenever_in_the_end_the_truth_is_known(seed: int) -> None:
+    """Random changes while connections break off, streams are cut, versions are forgotten, the API server goes away."""
+    chance = random.Random(seed)
+    async with cluster() as server, followed(server, replace(QUICK, watch=2.0), synced=False) as it:
+        for _ in range(150):
+            await chance.choice((change, change, change, change, trouble))(server, chance)
+            await asyncio.sleep(chance.choice((0, 0, 0.001, 0.02)))
+        server.cut = lambda asked: None
+        truth = {obj["metadata"]["name"]: our_labels(obj) for obj in server.shelves[NAMESPACES].objects.values()}
+        nodes = {obj["metadata"]["name"] for obj in server.shelves[NODES].objects.values()}
+        await it.until(lambda: it.view.namespaces.known == truth and it.names(NODES) == nodes)
+        assert sum(pulse.troubles[Trouble.FAULT] for pulse in it.view.pulses.values()) == 0
+
+
+async def change(server: Cluster, chance: random.Random) -> None:
+    """Some namespace or node comes, changes or goes."""
+    path, name = chance.choice((NAMESPACES, NODES)), f"x{chance.randrange(9)}"
+    if json.dumps([None, name]) in server.shelves[path].objects and chance.random() < 0.4:
+        server.delete(path, name)
+    elif path == NODES:
+        server.put(path, node(name, cpus=chance.randrange(1, 5)))
+    else:
+        server.put(path, namespace(name, warn=chance.choice(("none", "restricted", "best-effort"))))
+
+
+async def trouble(server: Cluster, chance: random.Random) -> None:
+    """Something breaks."""
+    match chance.randrange(5):
+        case 0:
+            await server.hang_up()
+        case 1:
+            server.forget(chance.choice((NAMESPACES, NODES)))
+            await server.hang_up()
+        case 2:
+            room = chance.randrange(500)
+            server.cut = lambda asked: room
+            await server.hang_up()
+        case 3:
+            server.bookmark(NAMESPACES)
+        case 4:
+            await server.stop()
+            await asyncio.sleep(0.05)
+            await server.start()
 
 
 # A resource that need not be there.
@@ -371,11 +419,11 @@ async def test_a_crd_that_is_taken_away_takes_its_objects_along_but_not_at_the_f
             missing = plain(404, {"kind": "Status", "code": 404})
             await it.watched(TOPOLOGIES)
             server.answer = once(lambda asked: asked.path == TOPOLOGIES, missing)
-            server.hang_up()
+            await server.hang_up()
             await it.watched(TOPOLOGIES, times=3)
             assert it.names(TOPOLOGIES) == {"n1"}
             server.answer = lambda asked: missing if asked.path == TOPOLOGIES else None
-            server.hang_up()
+            await server.hang_up()
             await it.until(lambda: it.names(TOPOLOGIES) == set())
 
 

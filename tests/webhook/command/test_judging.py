@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from shared import catalogue
+from shared.noderesourcetopology import to_object
 from tests.support.data import reference
 from webhook.command.__main__ import run
 
@@ -346,3 +349,51 @@ def test_the_table_reads_without_colour_and_keeps_its_words(
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert all(name in out for name in ("web", "heavy", "batch"))
+
+
+POOLS = """
+apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Node
+  metadata: {name: a, labels: {pool: web}}
+  status: {allocatable: {cpu: 60, memory: 200Gi}}
+- apiVersion: v1
+  kind: Node
+  metadata: {name: b, labels: {pool: hpc}}
+  spec: {taints: [{key: hpc, effect: NoSchedule}]}
+"""
+
+
+def test_nodes_beside_their_topologies_choose_which_of_them_count(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    topologies = [to_object(replace(catalogue.machine(QUARTERS), name=name)) for name in "ab"]
+    documents = [yaml.safe_load(POOLS), *topologies]
+    (files / "nodes.yaml").write_text(yaml.safe_dump_all(documents))
+    (item,) = said(capsys, "check", "-f", "batch.yaml", "--nodes", "nodes.yaml")["items"]
+    assert item["fits_on"] == ["a"]
+    wanting = yaml.safe_load(BOUND)
+    wanting["spec"] |= {"nodeSelector": {"pool": "hpc"}, "tolerations": [{"operator": "Exists"}]}
+    (files / "batch.yaml").write_text(yaml.safe_dump(wanting))
+    (item,) = said(capsys, "check", "-f", "batch.yaml", "--nodes", "nodes.yaml")["items"]
+    assert (item["fits_on"], item["largest_numa_node"]["machine"]) == (["b"], "b")
+    del wanting["spec"]["tolerations"]
+    (files / "batch.yaml").write_text(yaml.safe_dump(wanting))
+    (item,) = said(capsys, "check", "-f", "batch.yaml", "--nodes", "nodes.yaml")["items"]
+    assert (item["verdict"], item["largest_numa_node"]) == ("unknown", None)
+    assert item["message"] == (
+        'Pod "batch": the one node that its node selector allows has a taint that it does not tolerate; whether it '
+        "fits one NUMA node is unknown"
+    )
+    (item,) = said(capsys, "check", "-f", "batch.yaml", "--nodes", "nodes.yaml", "--machine", QUARTERS)["items"]
+    assert item["verdict"] == "unknown"  # a machine that is named beside nodes has no labels
+
+
+def test_a_node_in_the_file_that_cannot_be_read_is_named(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a"}, "spec": {"taints": 1}}
+    documents = [to_object(catalogue.machine(QUARTERS)), broken]
+    (files / "nodes.yaml").write_text(yaml.safe_dump_all(documents))
+    told = refused(capsys, "check", "-f", "batch.yaml", "--nodes", "nodes.yaml")
+    assert told == 'armistice: nodes.yaml#2: Node "a": spec.taints: expected a list of objects\n'
