@@ -139,10 +139,11 @@ class Cluster:
             self._talks[asyncio.create_task(self._talk(plug))] = plug
 
     async def stop(self) -> None:
-        """Go away, in the middle of everything."""
-        assert self._door is not None
-        asyncio.get_running_loop().remove_reader(self._door)
-        self._door.close()
+        """Go away, in the middle of everything; once gone there is nothing to do."""
+        if self._door is not None:
+            asyncio.get_running_loop().remove_reader(self._door)
+            self._door.close()
+            self._door = None
         await self.hang_up()
 
     async def hang_up(self) -> None:
