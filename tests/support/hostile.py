@@ -16,8 +16,9 @@ from typing import Any
 
 from tests.support.reviews import container, generated, pod, review, sharing, workload
 
-SLOWEST = 1.0
-"""Seconds that an answer may take."""
+SLOWEST = 10.0
+"""Seconds after which a caller was left hanging: the API server's default timeout. That an answer takes less than one
+on idle cores is the benchmark's business, which prints the slowest; beside a virtual machine the clock says little."""
 
 ODD_VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**63, -(2**63), 10**30, 1.5, 1e308, "", "x", "\u0000", "é" * 300, [], {}, [[]],
