@@ -17,6 +17,11 @@ from e2e.lab.tools import build
 
 CHART = ROOT / "charts/armistice"
 
+DELETED_WITHIN = 180.0
+"""Seconds until the controllers are through with a namespace whose pods were on a node that has gone."""
+
+_PHASE = "jsonpath={.status.phase}"
+
 
 @dataclass(frozen=True, slots=True)
 class Release:
@@ -30,7 +35,11 @@ class Release:
     """What the lab calls it; ``helm@3`` is the one before."""
 
     def install(self, values: Mapping[str, Any], *flags: str) -> str:
-        """Install it, its namespace too; what helm says, the notes included."""
+        """Install it, its namespace too; what helm says, the notes included. A namespace that is just being deleted,
+        with an installation before this one, is waited for."""
+        if self.plane.kubectl_raw("get", "namespace", self.namespace, "-o", _PHASE).stdout == "Terminating":
+            gone = ("--for=delete", f"namespace/{self.namespace}", f"--timeout={DELETED_WITHIN:.0f}s")
+            self.plane.kubectl("wait", *gone)
         return self.helm("install", self.name, str(self.chart), "--create-namespace", *flags, values=values)
 
     def upgrade(self, values: Mapping[str, Any], *flags: str) -> str:
