@@ -35,7 +35,7 @@ OURS = "app.kubernetes.io/name"
 
 TOO_HEAVY = "sidecars too heavy, asks 5 CPUs, the roomiest NUMA node has 4 CPUs"
 
-TOLD_WITHIN = 30.0
+TOLD_WITHIN = 90.0
 """Seconds until a change reaches the API server's caches, or the webhook's; measured below 2."""
 
 VARIABLE = "ARMISTICE_LAB_PODS"

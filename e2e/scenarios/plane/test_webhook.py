@@ -38,7 +38,7 @@ DENIED = 'admission webhook "enforce.armistice.dev" denied the request: '
 
 REQUIRED_PLUGINS = "required-plugins.noderesource.dev"
 
-ASKED_WITHIN = 30.0
+ASKED_WITHIN = 90.0
 """Seconds until the API server acts on a changed registration; measured below 1."""
 
 Manifest = dict[str, Any]
