@@ -92,6 +92,7 @@ class Trusted:
             _rule("", ["configmaps"], ["get", "update"], [f"{self.name}-keys"]),
             _rule("coordination.k8s.io", ["leases"], ["get", "update"], [f"{self.name}-webhook"]),
             _rule("coordination.k8s.io", ["leases"], ["create"]),
+            _rule("", ["serviceaccounts"], ["get"], [f"{self.name}-webhook"]),
         ]
         return [*self._role("ClusterRole", {}, everywhere), *self._role("Role", {"namespace": self.namespace}, here)]
 
