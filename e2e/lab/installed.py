@@ -16,7 +16,7 @@ from typing import Any
 
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.enforcer import NAMESPACE, RELEASE
-from e2e.lab.helm import Release
+from e2e.lab.helm import DELETED_WITHIN, Release
 from e2e.lab.replicas import Replicas
 
 SERVICE = f"{RELEASE}-webhook"
@@ -69,9 +69,9 @@ class Installed:
         return self.release.plane
 
     def uninstall(self) -> None:
-        """Take it away, its namespace too; fails where it is not there any more."""
+        """Take it away, its namespace too, and wait until that has gone; fails where it is not there any more."""
         self.release.uninstall("--no-hooks")
-        self.plane.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+        self.plane.kubectl("delete", "namespace", NAMESPACE, f"--timeout={DELETED_WITHIN:.0f}s")
 
     def replicas(self) -> Replicas:
         """Processes in the place of its pods; none runs yet."""
