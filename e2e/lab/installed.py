@@ -139,3 +139,9 @@ def publish(plane: ControlPlane, topology: Mapping[str, Any], allocatable: Mappi
     }
     for one in (node, {"topologyPolicies": ["None"], **topology}):
         plane.kubectl("create", "-f", "-", input=json.dumps(one))
+
+
+def withdraw(plane: ControlPlane, name: str) -> None:
+    """Take a node and its topology away, as far as they are there: the next who publishes finds the name free."""
+    plane.kubectl("delete", "node", name, "--ignore-not-found")
+    plane.kubectl_raw("delete", "noderesourcetopologies", name)  # which the CRD may have taken along

@@ -27,7 +27,7 @@ from cryptography import x509
 
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.enforcer import NAMESPACE, RELEASE
-from e2e.lab.installed import CONFIGURATION, SWITCH_OFF, Installed, publish
+from e2e.lab.installed import CONFIGURATION, SWITCH_OFF, Installed, publish, withdraw
 from e2e.lab.load import Report
 from e2e.lab.namespace import Namespace
 from e2e.lab.replicas import PORT, Replicas, address
@@ -136,7 +136,7 @@ def replicas(plane: ControlPlane, compared: Report) -> Iterator[tuple[Installed,
         yield installed, found
     finally:
         found.stop()
-        plane.kubectl("delete", "node", published()["metadata"]["name"], "--ignore-not-found")
+        withdraw(plane, published()["metadata"]["name"])
         installed.uninstall()
         plane.wait_settled()
 

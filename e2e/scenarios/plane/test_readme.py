@@ -17,7 +17,7 @@ import pytest
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.enforcer import NAMESPACE, RELEASE
 from e2e.lab.helm import CHART, Release
-from e2e.lab.installed import Installed, publish
+from e2e.lab.installed import Installed, publish, withdraw
 from e2e.lab.replicas import Replicas
 from e2e.lab.tools import build
 from e2e.scenarios.plane.test_webhook import published
@@ -122,7 +122,7 @@ def admin(plane: ControlPlane, tmp_path: Path) -> Iterator[Admin]:
     made.stop()
     Release(plane, RELEASE, NAMESPACE).helm_raw("uninstall", RELEASE, "--no-hooks", "--ignore-not-found")
     plane.kubectl("delete", "namespace", "shop", "armistice-example", NAMESPACE, "--ignore-not-found")
-    plane.kubectl("delete", "node", "lab-2x4", "--ignore-not-found")
+    withdraw(plane, published()["metadata"]["name"])
     plane.wait_settled()
 
 
