@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -90,8 +90,9 @@ def fake(tmp_path: Path) -> Iterator[FakeApiServer]:
 async def running(fake: FakeApiServer) -> AsyncIterator[Events]:
     api = ApiServer(fake.access())
     events = Events(api, "worker-1", Clock(), lambda: NOON)
-    async with at_work(events.run(), api):
-        yield events
+    with closing(api):
+        async with at_work(events.run()):
+            yield events
 
 
 async def test_an_event_reads_as_the_kubelets_do(fake: FakeApiServer) -> None:

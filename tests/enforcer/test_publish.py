@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,9 @@ def fake(tmp_path: Path) -> Iterator[FakeApiServer]:
 async def running(fake: FakeApiServer, pace: Pace = QUICK) -> AsyncIterator[Publisher]:
     api = ApiServer(fake.access())
     publisher = Publisher(api, "worker-1", pace)
-    async with at_work(publisher.run(), api):
-        yield publisher
+    with closing(api):
+        async with at_work(publisher.run()):
+            yield publisher
 
 
 def writes(fake: FakeApiServer) -> list[Asked]:

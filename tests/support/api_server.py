@@ -23,7 +23,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from enforcer.access import Access
-from enforcer.apiserver import ApiServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +157,8 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivate
 
 
 @asynccontextmanager
-async def at_work(work: Coroutine[Any, Any, None], api: ApiServer) -> AsyncIterator[None]:
-    """A task that never ends by itself, for as long as the test is inside; then its client is closed too."""
+async def at_work(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """A task that never ends by itself, for as long as the test is inside."""
     task = asyncio.create_task(work)
     try:
         yield
@@ -167,7 +166,6 @@ async def at_work(work: Coroutine[Any, Any, None], api: ApiServer) -> AsyncItera
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        api.close()
 
 
 async def until(true: Callable[[], bool]) -> None:

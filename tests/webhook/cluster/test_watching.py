@@ -6,14 +6,15 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 import pytest
 
+from tests.support.api_server import at_work
 from tests.support.cluster import (
     LIMIT_RANGES,
     NAMESPACES,
@@ -97,18 +98,6 @@ async def followed(server: Cluster, pace: Pace = QUICK, synced: bool = True) -> 
         if synced:
             await made.until(lambda: made.view.synced)
         yield made
-
-
-@asynccontextmanager
-async def at_work(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """A task that never ends by itself, for as long as the test is inside."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 # In order.
