@@ -30,7 +30,7 @@ def attach(console: Path) -> None:
         before = termios.tcgetattr(keyboard) if os.isatty(keyboard) else None
         try:
             if before:
-                tty.setraw(keyboard)
+                tty.setraw(keyboard, termios.TCSADRAIN)  # the usual TCSAFLUSH loses what was typed already
             guest.sendall(b"\n")  # for a prompt
             _copy(keyboard, guest)
         finally:

@@ -74,7 +74,8 @@ class Situation:
 @output_option("table", "json", "yaml")
 def policy(namespace: str | None, files: tuple[str, ...], cluster: bool, config: Path | None, output: str) -> int:
     """Show each namespace's policy: the labels over the cluster's defaults, where each value comes from, and since
-    when. With a NAMESPACE, every setting of that one.
+    when. With a NAMESPACE, every setting of that one. Namespaces that a
+    cluster is deleting are left out.
 
     Exit code: 0 shown; 1 a label is mistyped, so that the strictest value counts; 2 the input could not be read.
     """
@@ -121,6 +122,11 @@ def _is_namespace(obj: Mapping[str, Any]) -> bool:
     return (obj.get("apiVersion"), obj.get("kind")) == ("v1", "Namespace")
 
 
+def _stays(obj: Mapping[str, Any]) -> bool:
+    """Whether a namespace still takes pods: one that is being deleted takes none, so nothing is in force there."""
+    return "deletionTimestamp" not in (obj.get("metadata") or {})
+
+
 def _given(config: Path) -> tuple[Rules, str]:
     from webhook.config import read_config
 
@@ -131,7 +137,11 @@ def _of_cluster(namespace: str | None, config: Path | None) -> Situation:
     from webhook.cluster.listing import NAMESPACES, connect, listed, read_one
 
     api = connect()
-    found = listed(api, NAMESPACES) if namespace is None else [read_one(api, NAMESPACES, namespace)]
+    found = (
+        [obj for obj in listed(api, NAMESPACES) if _stays(obj)]
+        if namespace is None
+        else [read_one(api, NAMESPACES, namespace)]
+    )
     rules, origin = _given(config) if config else _installed(api)
     return Situation(tuple(standing(obj, rules) for obj in found), origin, rules, _webhooks(api))
 

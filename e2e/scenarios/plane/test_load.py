@@ -110,6 +110,7 @@ class Run:
             assert not said or self.report.exists(), f"the load {said}"
             assert time.monotonic() < end, "the load does not end"
             time.sleep(0.2)
+        self.plane.run.end(f"load-{self.name}")
         for space in self.spaces:
             space.drop()
         return Report.read(self.report)

@@ -145,6 +145,15 @@ def test_a_cluster_is_asked_for_everything(server: Server, capsys: pytest.Captur
     ]
 
 
+def test_a_namespace_that_is_being_deleted_is_left_out(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the typing error that its label has."""
+    leaving = namespace("leaving", enforce="strict")
+    leaving["metadata"]["deletionTimestamp"] = "2026-11-02T08:00:00Z"
+    server.objects[NAMESPACES.path].append(leaving)
+    assert "leaving" not in printed(capsys)
+    assert "leaving" in printed(capsys, "leaving", code=1)
+
+
 def test_one_namespace_of_a_cluster(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     found = yaml.safe_load(printed(capsys, "shop", "-o", "yaml"))
     assert [item["namespace"] for item in found["items"]] == ["shop"]
