@@ -1,6 +1,7 @@
 """Tools built from source through the Go module proxy, by the versions in ``e2e/tools``, and kept in the cache.
 
-1. A tool's key is a hash of its module's go.mod and go.sum, its package, its flags and Go's version.
+1. A tool's key is a hash of its module's go.mod and go.sum, its package, its flags and Go's version; and of its source,
+   where that is our own.
 2. If the cache has the key, that is the tool.
 3. Else one process builds while others wait, says every few seconds how far it is, and moves the result into place.
 """
@@ -45,16 +46,22 @@ class Tool:
 
     name: str
     module: str
-    """Folder under ``e2e/tools`` that holds go.mod and go.sum; empty for that folder itself."""
+    """Folder under ``root`` that holds go.mod and go.sum; empty for that folder itself."""
     package: str
-    """Import path of the main package."""
+    """Import path of the main package; ``./...`` is one of our own in that folder."""
     versioned: str = ""
     """Module whose version is stamped into the program in Kubernetes' way; empty for none."""
+    root: Path = MODULES
 
     @property
     def folder(self) -> Path:
         """Where its go.mod is."""
-        return MODULES / self.module
+        return self.root / self.module
+
+    @property
+    def ours(self) -> bool:
+        """Whether the source of its main package is in that folder, too."""
+        return self.package.startswith("./")
 
 
 KUBERNETES: Mapping[str, str] = {"1.37": "", "1.35": "kubernetes-1.35"}
@@ -112,10 +119,15 @@ CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-sche
 
 
 def build(name: str, progress: Progress | None = None) -> Path:
-    """The program's path; built now if the cache does not have it. Raises LabError when it cannot be."""
+    """A tool's path by its name in TOOLS, as of :func:`made`."""
     tool = TOOLS.get(name)
     if tool is None:
         raise LabError(f"the lab knows no tool {name!r}; known: {', '.join(TOOLS)}")
+    return made(tool, progress)
+
+
+def made(tool: Tool, progress: Progress | None = None) -> Path:
+    """The program's path; built now if the cache does not have it. Raises LabError when it cannot be."""
     folder = cache_folder() / "tools" / _key(tool)
     path = folder / tool.name  # its plain name: a daemon's name is what `ps` shows
     if path.exists():
@@ -158,6 +170,9 @@ def _key(tool: Tool) -> str:
     digest = hashlib.sha256()
     for part in ((tool.folder / "go.mod").read_bytes(), (tool.folder / "go.sum").read_bytes()):
         digest.update(part)
+    if tool.ours:
+        for source in sorted(tool.folder.rglob("*.go")):
+            digest.update(source.read_bytes())
     digest.update(f"{tool.package} {_flags(tool)} {_go_version()}".encode())
     return digest.hexdigest()[:16]
 
@@ -225,7 +240,7 @@ def _fetch_go(folder: Path) -> None:
 
 def _build(tool: Tool, path: Path, progress: Progress) -> None:
     require_room(path.parent, ROOM, f"building {tool.name}")
-    progress.say(f"building {tool.name} {version(tool)} from source")
+    progress.say(f"building {tool.name}{'' if tool.ours else f' {version(tool)}'} from source")
     unfinished = path.with_suffix(".unfinished")
     argv = [go(), "build", "-v", "-mod=readonly", "-ldflags", _flags(tool), "-o", str(unfinished), tool.package]
     log = path.parent / f"{tool.name}.log"
