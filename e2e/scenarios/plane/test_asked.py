@@ -122,5 +122,5 @@ def test_a_container_added_after_our_last_look_is_caught_by_validation_alone(pla
     finally:
         twice.stop()
     assert done.returncode == 1
-    assert "meshed was changed after its topology intent was written, later was added; " in done.stderr
+    assert '"meshed" was changed after its topology intent was written, later was added; ' in done.stderr
     assert "meshed" not in [item["metadata"]["name"] for item in namespace.list("pods")]
