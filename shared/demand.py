@@ -8,13 +8,13 @@ defaults already (:mod:`shared.defaulting`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from shared.kep753 import add, peak
 from shared.pod import Amounts, Container, Pod, has_pod_level, is_pod_level
 from shared.quantity import to_whole
 from shared.sidecars import Cast, Role, cast
+from shared.value import value
 
 CORE = 10**9
 """One CPU in nano-units."""
@@ -39,7 +39,7 @@ class PlacementClass(Enum):
     """The node shared pool, anywhere."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Weight:
     """What one container adds."""
 
@@ -68,7 +68,7 @@ class Weight:
         return to_whole("memory", self.requests.get("memory", 0))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Demand:
     """A weighed pod. Amounts are nano-units."""
 

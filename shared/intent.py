@@ -7,7 +7,7 @@ reserve, carve and bind. How it travels, signed, is :mod:`shared.seal`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from shared.demand import CORE, Demand, PlacementClass, Weight, whole
 from shared.errors import InputError
@@ -15,12 +15,13 @@ from shared.pod import is_hugepages
 from shared.policy import Placing, TopologyPolicy
 from shared.quantity import parse, to_whole
 from shared.sidecars import Role
+from shared.value import value
 
 NOT_NUMA = frozenset({"cpu", "memory", "ephemeral-storage"})
 """Resources that are no devices: the first two are weighed by themselves, storage has no NUMA node."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Part:
     """One container's part."""
 
@@ -34,7 +35,7 @@ class Part:
     """Page size in bytes to bytes requested."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Intent:
     """All the node has to know."""
 

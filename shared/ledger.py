@@ -13,7 +13,7 @@ and leave this one as it was. What always holds:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache
 from typing import TypeVar
 
@@ -23,11 +23,12 @@ from shared.errors import InputError, InvariantError
 from shared.placement import Account, Placement
 from shared.quantity import spoken
 from shared.topology import Machine, MemoryKind, NumaNode
+from shared.value import value
 
 K = TypeVar("K")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Book:
     """What is left on one NUMA node."""
 
@@ -40,7 +41,7 @@ class Book:
     """Millicores that bound pods ask of the node shared pool here."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Site:
     """The unchanging side of one NUMA node."""
 
@@ -59,7 +60,7 @@ class Site:
     """Places of all NUMA nodes with CPUs, nearest first, itself included."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Layout:
     """A machine less what is reserved: everything that no placement changes."""
 
@@ -79,7 +80,7 @@ class Layout:
         return (site for site in self.sites if site.cpus)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ledger:
     """The state of one machine."""
 

@@ -7,13 +7,15 @@ zero; a name that is absent was not asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from shared.value import value
 
 Amounts = Mapping[str, int]
 NOTHING: Amounts = {}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Container:
     """One entry of ``containers`` or ``initContainers``."""
 
@@ -25,7 +27,7 @@ class Container:
     image: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pod:
     """One pod, or the pod that a template would make."""
 

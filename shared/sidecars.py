@@ -11,10 +11,10 @@ for a sidecar by its name, and neither is the last app container that is left.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 
 from shared.pod import Container, Pod
+from shared.value import value
 
 SIDECARS_ANNOTATION = "armistice.dev/sidecars"
 DEFAULT_CONTAINER_ANNOTATION = "kubectl.kubernetes.io/default-container"
@@ -28,7 +28,7 @@ class Role(Enum):
     APP = "app"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WellKnown:
     """A family of injected or conventional sidecars."""
 
@@ -100,7 +100,7 @@ WELL_KNOWN: tuple[WellKnown, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cast:
     """One container with its role."""
 

@@ -32,6 +32,7 @@ MAY_IMPORT = {
 
 SHARED_ORDER = (
     "errors",
+    "value",
     "quantity",
     "cpuset",
     "documents",

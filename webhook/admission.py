@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from shared.errors import InputError, IntentError
 from shared.intent import Intent, make
 from shared.policy import TopologyPolicy
 from shared.seal import ANNOTATION, GENERATED_BASE, PLUGIN, KeyRing, SigningKey, open_, seal
+from shared.value import value
 from webhook.messages import join, notes, say, whom
 from webhook.patch import annotate
 from webhook.pod import TEMPLATES, Subject, find_template, parse_pod, parse_wish
@@ -81,7 +82,7 @@ Place = tuple[str, str | None, str | None, str, bool]
 beside its finding."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Finding:
     """A ruling held against the levels of a namespace. It depends on what a pod weighs, not on whose it is."""
 
@@ -128,7 +129,7 @@ class Docket:
         return known
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Court:
     """What reviews are held against. A value: whoever learns of new nodes or keys makes a new one."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from shared.defaulting import LimitRange
@@ -17,6 +16,7 @@ from shared.errors import InputError
 from shared.intent import page_size
 from shared.pod import Amounts, Container, Pod, is_hugepages
 from shared.quantity import from_json
+from shared.value import value
 from webhook.wish import Operator, Requirement, Term, Toleration, Wish
 
 MAX_CONTAINERS = 500
@@ -36,7 +36,7 @@ TEMPLATES: Mapping[tuple[str, str], tuple[str, ...]] = {
 """API group and kind to the way to what a pod is made from."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Subject:
     """Whom a verdict is about."""
 

@@ -7,7 +7,7 @@ nothing is the policy's affair (:func:`breaks`); how it reads is :mod:`webhook.m
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from shared.allocator import offer
@@ -19,6 +19,7 @@ from shared.pod import Pod
 from shared.policy import Placing, TopologyPolicy
 from shared.quantity import from_whole
 from shared.sidecars import undeclarable
+from shared.value import value
 from webhook.change import POD_LEVEL, Change, smallest_change, with_amount
 from webhook.nodes import Choice, Fleet, Refusal
 from webhook.wish import ANYWHERE, Wish
@@ -34,7 +35,7 @@ class Verdict(Enum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Heavy:
     """A sidecar's part of the pod."""
 
@@ -47,7 +48,7 @@ class Heavy:
     """Per cent of the pod's CPU or memory demand, whichever is larger."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ruling:
     """A verdict with everything that was found on the way."""
 
@@ -94,7 +95,7 @@ def never() -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Bench:
     """What verdicts are given against."""
 
