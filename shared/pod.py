@@ -48,6 +48,8 @@ POD_LEVEL_RESOURCES = ("cpu", "memory")
 def has_pod_level(pod: Pod) -> bool:
     """Whether ``spec.resources`` says anything that counts: an empty one is as good as none
     (``IsPodLevelResourcesSet``)."""
+    if not (pod.requests or pod.limits):
+        return False
     return any(is_pod_level(resource) for amounts in (pod.requests, pod.limits) for resource in amounts or ())
 
 

@@ -60,7 +60,6 @@ class Ruling:
     """What was held against the machines: the same, on one NUMA node."""
     choice: Choice
     """The nodes that counted."""
-    sidecars: tuple[Heavy, ...] = ()
     held_against: Zone | None = None
     """The NUMA node that comes closest, where none holds the pod."""
     misfit: Misfit | None = None
@@ -79,6 +78,11 @@ class Ruling:
     """A machine, of those one can rent or buy, that would hold the pod; the cheapest."""
     undeclarable: tuple[str, ...] = ()
     """Names in the sidecar annotation that the pod has no container for."""
+
+    @property
+    def sidecars(self) -> tuple[Heavy, ...]:
+        """With their shares, the heaviest first."""
+        return heaviest_first(self.demand)
 
     @property
     def largest(self) -> Zone | None:
@@ -130,7 +134,6 @@ def rule(
         intent=intent if placing == judged else make(demand, placing),
         judged=intent,
         choice=choice,
-        sidecars=heaviest_first(demand),
         undeclarable=undeclarable(pod),
     )
     if placing.policy is TopologyPolicy.NONE:
@@ -168,8 +171,10 @@ def _within_share(
     ruling: Ruling, pod: Pod, holder: Known | None, judged: Placing, max_share: int | None, late: Late
 ) -> Ruling:
     """``max-sidecar-share``: of CPU or memory, whichever is larger."""
+    if max_share is None:
+        return ruling
     share, resource = max((ruling.demand.share(r), r) for r in ("cpu", "memory"))
-    if max_share is None or share <= max_share:
+    if share <= max_share:
         return ruling
     over = [r for r in ("cpu", "memory") if ruling.demand.share(r) > max_share]
     change = smallest_change(pod, ruling.demand, over, _acceptable(holder, judged, max_share), late)
@@ -232,9 +237,9 @@ def _too_much(ruling: Ruling, pod: Pod, bench: Bench, judged: Placing, max_share
 
 def _blame(ruling: Ruling, pod: Pod, inventory: Inventory, judged: Placing) -> Verdict:
     """Sidecars, if the pod would fit without them; else the pod."""
-    if not ruling.sidecars:
+    names = {weight.name for weight in ruling.demand.sidecars}
+    if not names:
         return Verdict.POD_TOO_LARGE
-    names = {heavy.name for heavy in ruling.sidecars}
     lighter = replace(
         pod,
         containers=tuple(c for c in pod.containers if c.name not in names),
