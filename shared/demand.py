@@ -166,13 +166,10 @@ def qos_class(pod: Pod) -> QosClass:
         asked = [(pod.requests or {}, pod.limits or {})]
     else:
         asked = [(c.requests, c.limits) for c in (*pod.containers, *pod.init_containers)]
-    requests = [_cpu_and_memory(request) for request, _ in asked]
-    limits = [_cpu_and_memory(limit) for _, limit in asked]
-    if not any(map(any, requests + limits)):
+    requests = [sum([request.get(r, 0) for request, _ in asked]) for r in ("cpu", "memory")]
+    limits = [sum([limit.get(r, 0) for _, limit in asked]) for r in ("cpu", "memory")]
+    if not any(requests + limits):
         return QosClass.BEST_EFFORT
-    same = [*map(sum, zip(*requests, strict=True))] == [*map(sum, zip(*limits, strict=True))]
-    return QosClass.GUARANTEED if same and all(map(all, limits)) else QosClass.BURSTABLE
-
-
-def _cpu_and_memory(amounts: Amounts) -> tuple[int, int]:
-    return amounts.get("cpu", 0), amounts.get("memory", 0)
+    if requests != limits or not all(limit.get("cpu") and limit.get("memory") for _, limit in asked):
+        return QosClass.BURSTABLE
+    return QosClass.GUARANTEED

@@ -412,7 +412,7 @@ def _sealed(case: Case, meta: Metadata, finding: Finding, answer: Answer) -> Ans
     annotations = meta.annotations
     if not (meta.name or meta.generate_name):
         return answer  # no pod can be without both: the API server says so
-    if answer is not ALLOWED or (annotations and any(map(_is_ours, annotations))):
+    if answer is not ALLOWED or (annotations and any(key.startswith(_OURS) for key in annotations)):
         return _sealed_anew(case, meta, finding, answer)
     place = case.namespace, meta.name, meta.generate_name, case.court.key.id, annotations is None
     known = finding.answers.get(place)
@@ -424,8 +424,8 @@ def _sealed(case: Case, meta: Metadata, finding: Finding, answer: Answer) -> Ans
     return known
 
 
-def _is_ours(key: str) -> bool:
-    return key == ANNOTATION or key.startswith(REQUIRED_PLUGINS)
+_OURS = (ANNOTATION, REQUIRED_PLUGINS)
+"""How annotations begin that an answer may depend on."""
 
 
 def _sealed_anew(case: Case, meta: Metadata, finding: Finding, answer: Answer) -> Answer:
