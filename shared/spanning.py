@@ -151,7 +151,7 @@ def _whole_need(rooms: Sequence[Room], unit: Unit) -> int:
 
 
 def _widest(site: Site) -> int:
-    return max(core.bit_count() for group in site.groups for core in group)
+    return max(core.bit_count() for group in site.groups for core in group.cores)
 
 
 def _grown(layout: Layout, wants: Sequence[Want], places: Places, least: int) -> list[Places]:
