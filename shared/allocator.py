@@ -58,9 +58,10 @@ def fits(ledger: Ledger, intent: Intent) -> bool:
     if intent.placement is not PlacementClass.NONE and len(wanted := units(intent)) == 1:
         (unit,) = wanted
         for free in _sources(ledger, unit, intent.placing.isolation):
-            rooms = (room_of(ledger, site, unit, free) for site in ledger.layout.with_cpus)
-            if any(room and holds(room, unit) for room in rooms):
-                return True
+            for site in ledger.layout.with_cpus:
+                room = room_of(ledger, site, unit, free)
+                if room is not None and holds(room, unit):
+                    return True
         if intent.placing.policy is TopologyPolicy.SINGLE_NUMA_NODE:
             return False
     return isinstance(offer(ledger, "", intent), Placement)

@@ -5,23 +5,34 @@ CPUs are bit masks here: this is the allocator's innermost loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-Groups = Iterable[Sequence[int]]
-"""The cores' masks, by uncore cache."""
+from shared.value import value
 
 
-def whole_cores(groups: Groups, free: int) -> int:
+@value
+class Group:
+    """The cores behind one uncore cache."""
+
+    cpus: int
+    """Those of all its cores."""
+    cores: tuple[int, ...]
+    """Each core's, the one with the lowest CPU first."""
+
+
+def whole_cores(groups: Iterable[Group], free: int) -> int:
     """The CPUs of the cores that are free with all their SMT siblings."""
     found = 0
     for group in groups:
-        for core in group:
-            if core & free == core:
-                found |= core
+        here = group.cpus & free
+        if here == group.cpus:
+            found |= here
+        elif here:
+            found |= sum([core for core in group.cores if core & here == core])
     return found
 
 
-def take(groups: Groups, free: int, need: int, full_cores: bool) -> int:
+def take(groups: Iterable[Group], free: int, need: int, full_cores: bool) -> int:
     """``need`` CPUs out of ``free``; 0 when there are not as many.
 
     1. Whole uncore caches that are needed whole, lowest first: nobody else is then in the cache.
@@ -44,19 +55,22 @@ Room = tuple[int, bool, list[int]]
 """Of one uncore cache: free CPUs, whether all of it is free, the cores' free parts."""
 
 
-def _rooms(groups: Groups, free: int, full_cores: bool) -> list[Room]:
+def _rooms(groups: Iterable[Group], free: int, full_cores: bool) -> list[Room]:
     rooms: list[Room] = []
     for group in groups:
-        parts, count, untouched = [], 0, True
-        for core in group:
-            part = core & free
-            untouched = untouched and part == core
-            if part and (part == core or not full_cores):
-                parts.append(part)
-                count += part.bit_count()
-        if parts:
-            rooms.append((count, untouched, parts))
+        here = group.cpus & free
+        if here == group.cpus:
+            rooms.append((here.bit_count(), True, list(group.cores)))
+        elif here and (parts := _parts(group, here, full_cores)):
+            rooms.append((sum(parts).bit_count(), False, parts))
     return rooms
+
+
+def _parts(group: Group, free: int, full_cores: bool) -> list[int]:
+    """The cores' free parts; with ``full_cores`` those that are whole."""
+    if full_cores:
+        return [core for core in group.cores if core & free == core]
+    return [part for core in group.cores if (part := core & free)]
 
 
 def _next(rooms: list[Room], need: int) -> int:
@@ -72,7 +86,9 @@ def _next(rooms: list[Room], need: int) -> int:
 def _within(parts: list[int], need: int, full_cores: bool) -> int:
     """``need`` CPUs of one cache that has more: the widest cores first, then the narrowest that holds the rest."""
     taken, left = 0, []
-    for part in sorted(parts, key=_widest_first):
+    if not full_cores:  # whole cores are in order already
+        parts = sorted(parts, key=_lowest)
+    for part in sorted(parts, key=int.bit_count, reverse=True):
         width = part.bit_count()
         if width <= need:
             taken |= part
@@ -85,8 +101,8 @@ def _within(parts: list[int], need: int, full_cores: bool) -> int:
     return taken
 
 
-def _widest_first(part: int) -> tuple[int, int]:
-    return -part.bit_count(), part & -part
+def _lowest(part: int) -> int:
+    return part & -part
 
 
 def _narrowest_first(part: int) -> tuple[int, int]:

@@ -44,8 +44,14 @@ def with_defaults(pod: Pod, ranges: Iterable[LimitRange] = ()) -> Pod:
 def _settled(pod: Pod) -> Pod:
     """Defaults as they are once the pod was read again, which the API server does after every webhook's patch and when
     it takes it from its store: pod-level limits filled in the first time make for more requests the second time."""
-    pod = _each_container(pod, lambda c: replace(c, requests={**c.limits, **c.requests}))
+    if not all(map(_is_settled, pod.containers + pod.init_containers)):
+        pod = _each_container(pod, lambda c: replace(c, requests={**c.limits, **c.requests}))
     return _pod_level(_pod_level(pod))
+
+
+def _is_settled(container: Container) -> bool:
+    """Whether there is a request for every limit, as in every pod that comes from the API server."""
+    return container.limits.keys() <= container.requests.keys()
 
 
 def _each_container(pod: Pod, change: Callable[[Container], Container]) -> Pod:

@@ -8,13 +8,14 @@ defaults already (:mod:`shared.defaulting`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from enum import Enum
 
 from shared.kep753 import add, peak
 from shared.pod import Amounts, Container, Pod, has_pod_level, is_pod_level
 from shared.quantity import to_whole
 from shared.sidecars import Cast, Role, cast
+from shared.value import value
 
 CORE = 10**9
 """One CPU in nano-units."""
@@ -39,7 +40,7 @@ class PlacementClass(Enum):
     """The node shared pool, anywhere."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Weight:
     """What one container adds."""
 
@@ -68,12 +69,11 @@ class Weight:
         return to_whole("memory", self.requests.get("memory", 0))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Demand:
     """A weighed pod. Amounts are nano-units."""
 
     total: Amounts
-    without_sidecars: Amounts
     containers: tuple[Weight, ...]
     """In the order the kubelet starts them."""
     qos: QosClass
@@ -101,12 +101,10 @@ def whole(amounts: Amounts) -> Mapping[str, int]:
 
 def weigh(pod: Pod) -> Demand:
     """Weigh a pod that has its defaults."""
-    everyone = cast(pod)
-    weights = tuple(_weight(member) for member in everyone)
+    weights = tuple(map(_weight, cast(pod)))
     qos = qos_class(pod)
     return Demand(
-        total=_total(pod, everyone),
-        without_sidecars=_total(pod, tuple(m for m in everyone if m.role is not Role.SIDECAR)),
+        total=_total(pod),
         containers=weights,
         qos=qos,
         placement=_placement_class(pod, weights, qos),
@@ -115,10 +113,20 @@ def weigh(pod: Pod) -> Demand:
     )
 
 
-def _total(pod: Pod, members: tuple[Cast, ...]) -> Amounts:
-    first = [m.container for m in members if m.role is Role.INIT or m.container.restartable]
-    rest = [m.container for m in members if m.role is not Role.INIT and not m.container.restartable]
-    total = peak([(c.requests, c.restartable) for c in first], [c.requests for c in rest])
+def without_sidecars(pod: Pod) -> Amounts:
+    """What would be demanded without the sidecars. Nano-units."""
+    sidecars = {member.container.name for member in cast(pod) if member.role is Role.SIDECAR}
+    return _total(
+        replace(
+            pod,
+            containers=tuple(c for c in pod.containers if c.name not in sidecars),
+            init_containers=tuple(c for c in pod.init_containers if c.name not in sidecars),
+        )
+    )
+
+
+def _total(pod: Pod) -> Amounts:
+    total = peak([(c.requests, c.restartable) for c in pod.init_containers], [c.requests for c in pod.containers])
     for resource, amount in (pod.requests or {}).items():
         if is_pod_level(resource):
             total[resource] = amount
@@ -158,16 +166,10 @@ def qos_class(pod: Pod) -> QosClass:
         asked = [(pod.requests or {}, pod.limits or {})]
     else:
         asked = [(c.requests, c.limits) for c in (*pod.containers, *pod.init_containers)]
-    requests: dict[str, int] = {}
-    limits: dict[str, int] = {}
-    for request, limit in asked:
-        add(requests, _positive(request))
-        add(limits, _positive(limit))
-    if not requests and not limits:
+    requests = [sum([request.get(r, 0) for request, _ in asked]) for r in ("cpu", "memory")]
+    limits = [sum([limit.get(r, 0) for _, limit in asked]) for r in ("cpu", "memory")]
+    if not any(requests + limits):
         return QosClass.BEST_EFFORT
-    all_limited = all({"cpu", "memory"} <= _positive(limit).keys() for _, limit in asked)
-    return QosClass.GUARANTEED if all_limited and requests == limits else QosClass.BURSTABLE
-
-
-def _positive(amounts: Amounts) -> Amounts:
-    return {resource: amounts[resource] for resource in ("cpu", "memory") if amounts.get(resource, 0) > 0}
+    if requests != limits or not all(limit.get("cpu") and limit.get("memory") for _, limit in asked):
+        return QosClass.BURSTABLE
+    return QosClass.GUARANTEED

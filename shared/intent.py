@@ -7,20 +7,21 @@ reserve, carve and bind. How it travels, signed, is :mod:`shared.seal`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from shared.demand import CORE, Demand, PlacementClass, Weight, whole
 from shared.errors import InputError
-from shared.pod import is_hugepages
+from shared.pod import Amounts, is_hugepages
 from shared.policy import Placing, TopologyPolicy
 from shared.quantity import parse, to_whole
 from shared.sidecars import Role
+from shared.value import value
 
 NOT_NUMA = frozenset({"cpu", "memory", "ephemeral-storage"})
 """Resources that are no devices: the first two are weighed by themselves, storage has no NUMA node."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Part:
     """One container's part."""
 
@@ -34,7 +35,7 @@ class Part:
     """Page size in bytes to bytes requested."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Intent:
     """All the node has to know."""
 
@@ -80,7 +81,7 @@ def make(demand: Demand, placing: Placing) -> Intent:
         parts=tuple(_part(weight, exclusive) for weight in demand.containers),
         cpu=total.get("cpu", 0),
         memory=total.get("memory", 0),
-        hugepages=hugepages(total),
+        hugepages=hugepages(demand.total),
         devices={n: count for n, count in total.items() if count and not (n in NOT_NUMA or is_hugepages(n))},
         bubble=bubble_cpus(demand) if exclusive else 0,
     )
@@ -92,16 +93,16 @@ def _part(weight: Weight, exclusive: bool) -> Part:
         role=weight.role,
         slice=weight.exclusive_cpus if exclusive else 0,
         memory=weight.memory,
-        hugepages=hugepages(whole(weight.requests)),
+        hugepages=hugepages(weight.requests),
     )
 
 
-def hugepages(amounts: Mapping[str, int]) -> Mapping[int, int]:
-    """``{"hugepages-2Mi": bytes}`` by page size in bytes; zero amounts left out."""
+def hugepages(amounts: Amounts) -> Mapping[int, int]:
+    """``hugepages-2Mi`` and the like in bytes, by page size in bytes; zero amounts left out."""
     found: dict[int, int] = {}
     for name, amount in amounts.items():
         if is_hugepages(name) and amount:  # two names may mean one size: hugepages-1Gi, hugepages-1024Mi
-            found[page_size(name)] = found.get(page_size(name), 0) + amount
+            found[page_size(name)] = found.get(page_size(name), 0) + to_whole(name, amount)
     return found
 
 

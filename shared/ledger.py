@@ -13,21 +13,23 @@ and leave this one as it was. What always holds:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache
 from typing import TypeVar
 
+from shared.cores import Group
 from shared.cpuset import EMPTY, CpuSet
 from shared.demand import PlacementClass
 from shared.errors import InputError, InvariantError
 from shared.placement import Account, Placement
 from shared.quantity import spoken
 from shared.topology import Machine, MemoryKind, NumaNode
+from shared.value import value
 
 K = TypeVar("K")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Book:
     """What is left on one NUMA node."""
 
@@ -40,7 +42,7 @@ class Book:
     """Millicores that bound pods ask of the node shared pool here."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Site:
     """The unchanging side of one NUMA node."""
 
@@ -49,8 +51,8 @@ class Site:
     """Position among the machine's NUMA nodes."""
     cpus: int
     """Allocatable CPUs, isolated ones included, as a bit mask."""
-    groups: tuple[tuple[int, ...], ...]
-    """The cores' masks, by uncore cache."""
+    groups: tuple[Group, ...]
+    """The cores, by uncore cache."""
     width: int
     """SMT threads of every core here; 0 when cores differ."""
     domain: tuple[int, ...]
@@ -59,7 +61,7 @@ class Site:
     """Places of all NUMA nodes with CPUs, nearest first, itself included."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Layout:
     """A machine less what is reserved: everything that no placement changes."""
 
@@ -79,7 +81,7 @@ class Layout:
         return (site for site in self.sites if site.cpus)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ledger:
     """The state of one machine."""
 
@@ -214,7 +216,7 @@ def _sites(machine: Machine, usable: int, with_cpus: list[int]) -> Iterator[Site
     cpus = tuple(node.cpus for node in machine.numa_nodes)
     for place, groups in enumerate(_core_groups(machine.cores, machine.uncore_caches, cpus)):
         row = machine.distances[place]
-        widths = {core.bit_count() for group in groups for core in group}
+        widths = {core.bit_count() for group in groups for core in group.cores}
         yield Site(
             id=machine.numa_nodes[place].id,
             place=place,
@@ -229,18 +231,18 @@ def _sites(machine: Machine, usable: int, with_cpus: list[int]) -> Iterator[Site
 @lru_cache(maxsize=256)
 def _core_groups(
     cores: tuple[CpuSet, ...], caches: tuple[CpuSet, ...], nodes: tuple[CpuSet, ...]
-) -> tuple[tuple[tuple[int, ...], ...], ...]:
+) -> tuple[tuple[Group, ...], ...]:
     """For each NUMA node its cores by last-level cache. A cluster has thousands of machines of a few types."""
     masks = [cache.mask for cache in caches]
     return tuple(_by_cache([core.mask for core in cores if core.mask & node.mask], masks) for node in nodes)
 
 
-def _by_cache(cores: list[int], caches: list[int]) -> tuple[tuple[int, ...], ...]:
+def _by_cache(cores: list[int], caches: list[int]) -> tuple[Group, ...]:
     groups: dict[int, list[int]] = {}
     for core in cores:
         cache = next((index for index, mask in enumerate(caches) if mask & core), -1)
         groups.setdefault(cache, []).append(core)
-    return tuple(tuple(group) for group in groups.values())
+    return tuple(Group(sum(group), tuple(group)) for group in groups.values())
 
 
 def _domain(machine: Machine, place: int) -> tuple[int, ...]:

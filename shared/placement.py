@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from shared.cpuset import EMPTY, CpuSet
 from shared.demand import PlacementClass
 from shared.intent import Intent
 from shared.sidecars import Role
+from shared.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Account:
     """What one placement takes of one NUMA node."""
 
@@ -27,7 +28,7 @@ class Account:
     """Extended resource to pieces."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Placement:
     """One pod's place."""
 
@@ -72,7 +73,7 @@ class Placement:
         raise KeyError(container)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Misfit:
     """A refusal, with numbers."""
 

@@ -7,13 +7,15 @@ zero; a name that is absent was not asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from shared.value import value
 
 Amounts = Mapping[str, int]
 NOTHING: Amounts = {}
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Container:
     """One entry of ``containers`` or ``initContainers``."""
 
@@ -25,7 +27,7 @@ class Container:
     image: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pod:
     """One pod, or the pod that a template would make."""
 
@@ -46,6 +48,8 @@ POD_LEVEL_RESOURCES = ("cpu", "memory")
 def has_pod_level(pod: Pod) -> bool:
     """Whether ``spec.resources`` says anything that counts: an empty one is as good as none
     (``IsPodLevelResourcesSet``)."""
+    if not (pod.requests or pod.limits):
+        return False
     return any(is_pod_level(resource) for amounts in (pod.requests, pod.limits) for resource in amounts or ())
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from shared.value import value
 
 
 class TopologyPolicy(Enum):
@@ -43,7 +44,7 @@ class Smt(Enum):
     SHARE = "share"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Placing:
     """The part of a policy that the allocator obeys."""
 

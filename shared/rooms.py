@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from shared import cores
 from shared.ledger import Book, Layout, Ledger, Site
 from shared.units import Unit
+from shared.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Room:
     """What one NUMA node could give a unit now."""
 

@@ -84,22 +84,21 @@ def key_id(public: bytes) -> str:
 
 
 class SigningKey:
-    """A private key that seals. It remembers the last seals: signing costs more than all the rest of admission."""
+    """A private key that seals. It remembers its last signatures: one costs more than finding the verdict."""
 
     def __init__(self, private: Ed25519PrivateKey) -> None:
         self._private = private
         self.public = private.public_key().public_bytes_raw()
         """The public key, 32 bytes."""
         self.id = key_id(self.public)
-        self.finish: Callable[[str], str] = lru_cache(maxsize=_SEALS_KEPT)(self._finish)
-        """Signs a canonical text without signature, and returns it with one."""
+        self.sign: Callable[[str], str] = lru_cache(maxsize=_SEALS_KEPT)(self._sign)
+        """The signature of a canonical text, as the text says it."""
 
     def __repr__(self) -> str:
         return f"SigningKey({self.id})"
 
-    def _finish(self, content: str) -> str:
-        signature = base64.b64encode(self._private.sign(_DOMAIN + content.encode())).decode()
-        return _canonical({**json.loads(content), "sig": signature})
+    def _sign(self, content: str) -> str:
+        return base64.b64encode(self._private.sign(_DOMAIN + content.encode())).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,24 +141,9 @@ def _raw(pem: bytes, source: str) -> bytes:
 
 def seal(intent: Intent, namespace: str, pod_name: str, generate_name: str, key: SigningKey) -> str:
     """The annotation's text. The same arguments give the same text. Raises IntentError where it would be too long."""
-    content: dict[str, Any] = {
-        "v": VERSION,
-        "kid": key.id,
-        "ns": namespace,
-        "class": intent.placement.value,
-        "policy": intent.placing.policy.value,
-        "scope": intent.placing.scope.value,
-        "isolation": intent.placing.isolation.value,
-        "smt": intent.placing.smt.value,
-        "demand": _written_demand(intent),
-        "bubble": intent.bubble,
-        "containers": [_written_part(part) for part in intent.parts],
-    }
-    if pod_name:
-        content["pod"] = pod_name
-    else:
-        content["podPrefix"] = generate_name
-    text = key.finish(_canonical(content))
+    whose = f'"pod":{_quoted(pod_name)}' if pod_name else f'"podPrefix":{_quoted(generate_name)}'
+    before, after = _written(intent, namespace, whose, key.id)
+    text = f'{before},"sig":"{key.sign(f"{before},{after}")}",{after}'
     if len(text) > LIMIT:
         raise _refused(
             Refusal.TOO_LARGE,
@@ -172,29 +156,38 @@ def _canonical(content: Mapping[str, Any]) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _written_demand(intent: Intent) -> Mapping[str, Any]:
-    demand: dict[str, Any] = {"cpu": intent.cpu, "memory": intent.memory}
-    if intent.hugepages:
-        demand["hugepages"] = _written_pages(intent.hugepages)
-    if intent.devices:
-        demand["devices"] = dict(intent.devices)
-    return demand
+def _written(intent: Intent, namespace: str, whose: str, key: str) -> tuple[str, str]:
+    """The canonical text before and after the place of its signature. Written by hand, each key where the order of keys
+    has it: that takes a fifth of the time."""
+    placing = intent.placing
+    containers = ",".join([_written_part(part) for part in intent.parts])
+    before = (
+        f'{{"bubble":{intent.bubble},"class":"{intent.placement.value}","containers":[{containers}],'
+        f'"demand":{_written_demand(intent)},"isolation":"{placing.isolation.value}","kid":"{key}",'
+        f'"ns":{_quoted(namespace)},{whose},"policy":"{placing.policy.value}","scope":"{placing.scope.value}"'
+    )
+    return before, f'"smt":"{placing.smt.value}","v":{VERSION}}}'
 
 
-def _written_part(part: Part) -> Mapping[str, Any]:
+_quoted: Callable[[str], str] = json.JSONEncoder().encode
+"""A text as canonical JSON has it."""
+
+
+def _written_demand(intent: Intent) -> str:
+    devices = f'"devices":{_canonical(intent.devices)},' if intent.devices else ""
+    return f'{{"cpu":{intent.cpu},{devices}{_written_pages(intent.hugepages)}"memory":{intent.memory}}}'
+
+
+def _written_part(part: Part) -> str:
     """One container; amounts of zero are left out."""
-    written: dict[str, Any] = {"name": part.name, "role": part.role.value}
-    if part.slice:
-        written["slice"] = part.slice
-    if part.memory:
-        written["memory"] = part.memory
-    if part.hugepages:
-        written["hugepages"] = _written_pages(part.hugepages)
-    return written
+    memory = f'"memory":{part.memory},' if part.memory else ""
+    cut = f',"slice":{part.slice}' if part.slice else ""
+    pages = _written_pages(part.hugepages)
+    return f'{{{pages}{memory}"name":{_quoted(part.name)},"role":"{part.role.value}"{cut}}}'
 
 
-def _written_pages(pages: Mapping[int, int]) -> Mapping[str, int]:
-    return {str(size): amount for size, amount in pages.items()}
+def _written_pages(pages: Mapping[int, int]) -> str:
+    return f'"hugepages":{_canonical({str(size): amount for size, amount in pages.items()})},' if pages else ""
 
 
 # Opening.

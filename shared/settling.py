@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from shared import cores
 from shared.ledger import Ledger, Site
@@ -11,9 +11,10 @@ from shared.misfit import refuse
 from shared.placement import Account, Misfit
 from shared.rooms import Room, room_of
 from shared.units import Unit
+from shared.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stay:
     """Where one unit goes."""
 

@@ -11,10 +11,10 @@ for a sidecar by its name, and neither is the last app container that is left.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 
 from shared.pod import Container, Pod
+from shared.value import value
 
 SIDECARS_ANNOTATION = "armistice.dev/sidecars"
 DEFAULT_CONTAINER_ANNOTATION = "kubectl.kubernetes.io/default-container"
@@ -28,7 +28,7 @@ class Role(Enum):
     APP = "app"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WellKnown:
     """A family of injected or conventional sidecars."""
 
@@ -100,7 +100,7 @@ WELL_KNOWN: tuple[WellKnown, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cast:
     """One container with its role."""
 
@@ -118,14 +118,19 @@ def cast(pod: Pod) -> tuple[Cast, ...]:
 
 def declared(pod: Pod) -> tuple[str, ...]:
     """The names in the pod's ``armistice.dev/sidecars`` annotation."""
-    names = pod.annotations.get(SIDECARS_ANNOTATION, "").split(",")
-    return tuple(name.strip() for name in names if name.strip())
+    text = pod.annotations.get(SIDECARS_ANNOTATION)
+    if text is None:
+        return ()
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def undeclarable(pod: Pod) -> tuple[str, ...]:
     """Declared names that are no container of the pod: a typing error, worth a word to the person."""
+    wanted = declared(pod)
+    if not wanted:
+        return ()
     names = {container.name for container in (*pod.init_containers, *pod.containers)}
-    return tuple(name for name in declared(pod) if name not in names)
+    return tuple(name for name in wanted if name not in names)
 
 
 def _cast_init(container: Container) -> Cast:

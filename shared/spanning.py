@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, combinations
 from operator import itemgetter
 
 from shared.ledger import Layout, Ledger, Site
 from shared.rooms import Room, best, room_of
 from shared.units import Unit
+from shared.value import value
 
 Places = tuple[int, ...]
 """Positions of NUMA nodes among the machine's."""
@@ -28,7 +28,7 @@ COMPARED = 4
 """Of the grown sets, those around the nodes with the nearest neighbours that are compared distance by distance."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Want:
     """One resource that NUMA nodes have to give together."""
 
@@ -151,7 +151,7 @@ def _whole_need(rooms: Sequence[Room], unit: Unit) -> int:
 
 
 def _widest(site: Site) -> int:
-    return max(core.bit_count() for group in site.groups for core in group)
+    return max(core.bit_count() for group in site.groups for core in group.cores)
 
 
 def _grown(layout: Layout, wants: Sequence[Want], places: Places, least: int) -> list[Places]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from shared.demand import PlacementClass
 from shared.intent import Intent, Part
 from shared.policy import Scope, Smt
+from shared.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unit:
     """What has to stay together."""
 

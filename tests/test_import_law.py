@@ -32,6 +32,7 @@ MAY_IMPORT = {
 
 SHARED_ORDER = (
     "errors",
+    "value",
     "quantity",
     "cpuset",
     "documents",
@@ -49,8 +50,8 @@ SHARED_ORDER = (
     "intent",
     "seal",
     "placement",
-    "ledger",
     "cores",
+    "ledger",
     "units",
     "rooms",
     "misfit",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from shared.errors import InputError, IntentError
 from shared.intent import Intent, make
 from shared.policy import TopologyPolicy
 from shared.seal import ANNOTATION, GENERATED_BASE, PLUGIN, KeyRing, SigningKey, open_, seal
+from shared.value import value
 from webhook.messages import join, notes, say, whom
 from webhook.patch import annotate
 from webhook.pod import TEMPLATES, Subject, find_template, parse_pod, parse_wish
@@ -81,7 +82,7 @@ Place = tuple[str, str | None, str | None, str, bool]
 beside its finding."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Finding:
     """A ruling held against the levels of a namespace. It depends on what a pod weighs, not on whose it is."""
 
@@ -128,7 +129,7 @@ class Docket:
         return known
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Court:
     """What reviews are held against. A value: whoever learns of new nodes or keys makes a new one."""
 
@@ -411,7 +412,7 @@ def _sealed(case: Case, meta: Metadata, finding: Finding, answer: Answer) -> Ans
     annotations = meta.annotations
     if not (meta.name or meta.generate_name):
         return answer  # no pod can be without both: the API server says so
-    if answer is not ALLOWED or (annotations and any(map(_is_ours, annotations))):
+    if answer is not ALLOWED or (annotations and any(key.startswith(_OURS) for key in annotations)):
         return _sealed_anew(case, meta, finding, answer)
     place = case.namespace, meta.name, meta.generate_name, case.court.key.id, annotations is None
     known = finding.answers.get(place)
@@ -423,8 +424,8 @@ def _sealed(case: Case, meta: Metadata, finding: Finding, answer: Answer) -> Ans
     return known
 
 
-def _is_ours(key: str) -> bool:
-    return key == ANNOTATION or key.startswith(REQUIRED_PLUGINS)
+_OURS = (ANNOTATION, REQUIRED_PLUGINS)
+"""How annotations begin that an answer may depend on."""
 
 
 def _sealed_anew(case: Case, meta: Metadata, finding: Finding, answer: Answer) -> Answer:

@@ -12,13 +12,14 @@ theirs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from shared.demand import CORE, Demand, PlacementClass, Weight, is_eligible, weigh
 from shared.kep753 import peak
 from shared.pod import Amounts, Container, Pod, is_hugepages, is_pod_level
 from shared.quantity import NANO, from_whole, parse, to_whole
 from shared.sidecars import Role
+from shared.value import value
 
 POD_LEVEL = "spec.resources"
 """Stands where a container's name would, for the pod-level figure; no container can be called so."""
@@ -29,7 +30,7 @@ MOST_KNOBS = 64
 """Amounts that one try may cut: the heaviest containers' first. Nobody follows advice on more."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Change:
     """One amount to write differently."""
 
@@ -41,7 +42,7 @@ class Change:
     after: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Knob:
     """One amount that may be cut. Nano-units."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from shared.demand import PlacementClass
+from shared.intent import Intent
 from shared.inventory import Zone
 from shared.placement import Misfit
 from shared.pod import is_hugepages
@@ -231,13 +232,20 @@ def changes(found: Sequence[Change]) -> str:
 
 def _notes(ruling: Ruling) -> Iterator[str]:
     intent = ruling.intent
-    owns, asks = spoken("cpu", intent.bubble * 1000), spoken("cpu", intent.cpu)
-    if intent.placement is PlacementClass.EXCLUSIVE and intent.bubble * 1000 - intent.cpu >= 1000:
-        yield f"it will own {owns} while the scheduler counts {asks}; let its shared containers request their CPUs"
-    elif intent.placement is PlacementClass.EXCLUSIVE and ruling.demand.pod_cpu and intent.cpu % 1000:
-        yield f"spec.resources asks {asks}, and {owns} will be its own; CPUs are owned whole"
+    if intent.placement is PlacementClass.EXCLUSIVE:
+        yield from _of_its_own(intent, ruling.demand.pod_cpu)
     if ruling.undeclarable:
         yield f"the annotation armistice.dev/sidecars names {join(ruling.undeclarable)}, which is no container of it"
+
+
+def _of_its_own(intent: Intent, pod_cpu: int | None) -> Iterator[str]:
+    """Where a pod will own more than the scheduler counts."""
+    if intent.bubble * 1000 - intent.cpu >= 1000:
+        owns, asks = spoken("cpu", intent.bubble * 1000), spoken("cpu", intent.cpu)
+        yield f"it will own {owns} while the scheduler counts {asks}; let its shared containers request their CPUs"
+    elif pod_cpu and intent.cpu % 1000:
+        owns, asks = spoken("cpu", intent.bubble * 1000), spoken("cpu", intent.cpu)
+        yield f"spec.resources asks {asks}, and {owns} will be its own; CPUs are owned whole"
 
 
 def join(words: Sequence[str]) -> str:

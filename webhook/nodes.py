@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from itertools import compress
@@ -28,6 +27,7 @@ from shared.misfit import hugepages_name
 from shared.pod import is_hugepages
 from shared.quantity import from_json, to_whole
 from shared.topology import Machine
+from shared.value import value
 from webhook.wish import INTEGER, Operator, Requirement, Taint, Term, Wish, is_device, is_label_value, number_in
 
 NODE_NAME = "metadata.name"
@@ -37,7 +37,7 @@ NODE_NAME = "metadata.name"
 # What a node says.
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ClusterNode:
     """A Node object, as far as pods are assigned by it."""
 
@@ -102,7 +102,7 @@ class Constraint(Enum):
     TAINTS = "taints"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Limit:
     """A constraint that ruled nodes out."""
 
@@ -111,7 +111,7 @@ class Limit:
     """Nodes that this constraint and those before it allow."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Choice:
     """The nodes that count for a pod."""
 
@@ -129,7 +129,7 @@ class Choice:
         return self.limits[-1].left if self.limits else self.total
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refusal:
     """A node that would hold a pod and does not count for it."""
 

@@ -6,8 +6,9 @@ used that cannot fail: ``add`` of a key whose parent is there. Neither ``test`` 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+
+from webhook.review import encoded
 
 _PARENT = "/metadata/annotations"
 
@@ -18,9 +19,9 @@ def annotate(present: Mapping[str, str] | None, wanted: Mapping[str, str]) -> by
     if not missing:
         return b""
     if present is None:
-        return json.dumps([{"op": "add", "path": _PARENT, "value": missing}]).encode()
+        return encoded([{"op": "add", "path": _PARENT, "value": missing}])
     added = [{"op": "add", "path": f"{_PARENT}/{escape(key)}", "value": text} for key, text in missing.items()]
-    return json.dumps(added).encode()
+    return encoded(added)
 
 
 def escape(key: str) -> str:

@@ -2,14 +2,14 @@
 
 Read by hand rather than by a schema library: it is on the path of every admission, and its errors say the field, what
 was found and what is wanted in the API server's own manner. Unknown fields are none of our business and passed over;
-``null`` counts as absent, as it does there.
+``null`` counts as absent, as it does there. A path comes as its pieces, which only an error puts together.
 """
 
 from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from shared.defaulting import LimitRange
@@ -17,6 +17,7 @@ from shared.errors import InputError
 from shared.intent import page_size
 from shared.pod import Amounts, Container, Pod, is_hugepages
 from shared.quantity import from_json
+from shared.value import value
 from webhook.wish import Operator, Requirement, Term, Toleration, Wish
 
 MAX_CONTAINERS = 500
@@ -36,7 +37,7 @@ TEMPLATES: Mapping[tuple[str, str], tuple[str, ...]] = {
 """API group and kind to the way to what a pod is made from."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Subject:
     """Whom a verdict is about."""
 
@@ -118,7 +119,7 @@ def _containers(spec: Mapping[str, Any], key: str) -> tuple[Container, ...]:
         return ()
     if not isinstance(found, list):
         raise InputError(f"spec.{key}: expected a list, found {_kind(found)}")
-    return tuple(_container(item, f"spec.{key}[{index}]", key) for index, item in enumerate(found))
+    return tuple([_container(item, f"spec.{key}[{index}]", key) for index, item in enumerate(found)])
 
 
 def _container(item: Any, path: str, key: str) -> Container:
@@ -126,30 +127,44 @@ def _container(item: Any, path: str, key: str) -> Container:
     name = fields.get("name")
     if not isinstance(name, str) or not name:
         raise InputError(f"{path}.name: required, and missing")
-    resources = _mapping(fields.get("resources"), f"{path}.resources")
+    resources = _mapping(fields.get("resources"), path, ".resources")
     return Container(
         name=name,
-        requests=_amounts(resources.get("requests"), f"{path}.resources.requests"),
-        limits=_amounts(resources.get("limits"), f"{path}.resources.limits"),
+        requests=_amounts(resources.get("requests"), path, ".resources.requests"),
+        limits=_amounts(resources.get("limits"), path, ".resources.limits"),
         restartable=key == "initContainers" and fields.get("restartPolicy") == "Always",
         image=str(fields.get("image") or ""),
     )
 
 
-def _amounts(found: Any, path: str) -> Amounts:
-    return {name: _amount(name, value, path) for name, value in _mapping(found, path).items()}
+def _amounts(found: Any, *path: str) -> Amounts:
+    if found is None:
+        return {}
+    return {name: _amount(name, value, path) for name, value in _mapping(found, *path).items()}
 
 
-def _amount(name: str, value: Any, path: str) -> int:
+def _amount(name: str, value: Any, path: tuple[str, ...]) -> int:
     try:
-        amount = from_json(value)
-        if is_hugepages(name) and page_size(name) <= 0:
-            raise InputError("the page size must be a positive quantity, as in hugepages-2Mi")
+        if isinstance(value, str) and len(name) + len(value) <= LONGEST_USUAL:
+            return _usual_amount(name, value)
+        return _read_amount(name, value)
     except InputError as error:
-        raise InputError(f"{path}[{name}]: {_shown(value)}: {error}") from error
+        raise InputError(f"{''.join(path)}[{name}]: {_shown(value)}: {error}") from error
+
+
+def _read_amount(name: str, value: Any) -> int:
+    amount = from_json(value)
+    if is_hugepages(name) and page_size(name) <= 0:
+        raise InputError("the page size must be a positive quantity, as in hugepages-2Mi")
     if amount < 0:
-        raise InputError(f"{path}[{name}]: {_shown(value)}: must be greater than or equal to 0")
+        raise InputError("must be greater than or equal to 0")
     return amount
+
+
+LONGEST_USUAL = 64
+"""Characters of a resource and its amount that are remembered together: pods repeat the same few."""
+
+_usual_amount = lru_cache(maxsize=4096)(_read_amount)
 
 
 def _annotations(metadata: Mapping[str, Any]) -> Mapping[str, str]:
@@ -157,14 +172,14 @@ def _annotations(metadata: Mapping[str, Any]) -> Mapping[str, str]:
     return {key: value for key, value in found.items() if isinstance(value, str)}
 
 
-def _mapping(found: Any, path: str) -> Mapping[str, Any]:
+def _mapping(found: Any, *path: str) -> Mapping[str, Any]:
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise InputError(f"{path}: expected an object, found {_kind(found)}")
+        raise InputError(f"{''.join(path)}: expected an object, found {_kind(found)}")
     for key in found:
         if not isinstance(key, str):
-            raise InputError(f"{path}: expected text as a key, found {_shown(key)}")
+            raise InputError(f"{''.join(path)}: expected text as a key, found {_shown(key)}")
     return found
 
 
@@ -175,10 +190,10 @@ def parse_wish(template: Mapping[str, Any]) -> Wish:
     """What a pod, or a template's content, says about nodes. Raises InputError naming the field."""
     spec = _mapping(template.get("spec"), "spec")
     selector = _mapping(spec.get("nodeSelector"), "spec.nodeSelector")
-    tolerations = (_toleration(item, path) for item, path in _items(spec, "tolerations", "spec"))
+    tolerations = [_toleration(item, path) for item, path in _items(spec, "tolerations", "spec")]
     return Wish(
         node=_text(spec.get("nodeName"), "spec.nodeName"),
-        selector=tuple(sorted((key, _text(value, f"spec.nodeSelector[{key}]")) for key, value in selector.items())),
+        selector=tuple(sorted((key, _text(value, "spec.nodeSelector[", key, "]")) for key, value in selector.items())),
         affinity=_affinity(spec),
         tolerations=tuple(toleration for toleration in tolerations if toleration.counts),
     )
@@ -213,13 +228,13 @@ _OPERATORS = {operator.value: operator for operator in Operator}
 def _requirement(item: Any, path: str) -> Requirement:
     fields = _mapping(item, path)
     values = tuple(_text(value, where) for value, where in _items(fields, "values", path))
-    operator = _OPERATORS.get(_text(fields.get("operator"), f"{path}.operator"))
-    return Requirement(_text(fields.get("key"), f"{path}.key"), operator, values)
+    operator = _OPERATORS.get(_text(fields.get("operator"), path, ".operator"))
+    return Requirement(_text(fields.get("key"), path, ".key"), operator, values)
 
 
 def _toleration(item: Any, path: str) -> Toleration:
     fields = _mapping(item, path)
-    return Toleration(*(_text(fields.get(key), f"{path}.{key}") for key in ("key", "operator", "value", "effect")))
+    return Toleration(*[_text(fields.get(key), path, ".", key) for key in ("key", "operator", "value", "effect")])
 
 
 def _items(holder: Mapping[str, Any], key: str, path: str) -> Iterator[tuple[Any, str]]:
@@ -230,12 +245,12 @@ def _items(holder: Mapping[str, Any], key: str, path: str) -> Iterator[tuple[Any
     return ((item, f"{path}.{key}[{index}]") for index, item in enumerate(found or ()))
 
 
-def _text(found: Any, path: str) -> str:
+def _text(found: Any, *path: str) -> str:
     """Text; nothing is empty text."""
     if found is None:
         return ""
     if not isinstance(found, str):
-        raise InputError(f"{path}: expected text, found {_kind(found)}")
+        raise InputError(f"{''.join(path)}: expected text, found {_kind(found)}")
     return found
 
 
@@ -268,6 +283,6 @@ def limit_range(obj: Mapping[str, Any]) -> LimitRange:
         fields = _mapping(item, path)
         if fields.get("type") == "Container":
             keys = ("default", "defaultRequest", "max", "min")
-            one = LimitRange.of(*(_amounts(fields.get(key), f"{path}.{key}") for key in keys))
+            one = LimitRange.of(*(_amounts(fields.get(key), path, ".", key) for key in keys))
             found = LimitRange({**found.default, **one.default}, {**found.default_request, **one.default_request})
     return found

@@ -30,7 +30,7 @@ class Mode(Enum):
     AUDIT = "audit"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NamespacePolicy:
     """One namespace's policy. As it stands here it asks for nothing."""
 
@@ -49,7 +49,7 @@ class NamespacePolicy:
     """Whether a pod of which nobody can say if it fits, for want of a topology, breaks ``enforce``. The cluster's
     affair; no label says it."""
 
-    @property
+    @cached_property
     def acting(self) -> TopologyPolicy:
         """The level that the node acts on.
 
@@ -60,17 +60,17 @@ class NamespacePolicy:
             return self.enforce
         return TopologyPolicy.NONE if self.warn is TopologyPolicy.NONE else TopologyPolicy.BEST_EFFORT
 
-    @property
+    @cached_property
     def placing(self) -> Placing:
         """What the node is told."""
         return Placing(self.acting, self.scope, self.isolation, self.smt)
 
-    @property
+    @cached_property
     def judging(self) -> Placing:
         """What a verdict is asked for: the strictest of the three levels. Each level is then held against it."""
         return Placing(stricter(self.enforce, stricter(self.warn, self.audit)), self.scope, self.isolation, self.smt)
 
-    @property
+    @cached_property
     def asks(self) -> bool:
         """Whether there is anything to judge."""
         none = TopologyPolicy.NONE

@@ -7,7 +7,7 @@ nothing is the policy's affair (:func:`breaks`); how it reads is :mod:`webhook.m
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from shared.allocator import offer
@@ -19,6 +19,7 @@ from shared.pod import Pod
 from shared.policy import Placing, TopologyPolicy
 from shared.quantity import from_whole
 from shared.sidecars import undeclarable
+from shared.value import value
 from webhook.change import POD_LEVEL, Change, smallest_change, with_amount
 from webhook.nodes import Choice, Fleet, Refusal
 from webhook.wish import ANYWHERE, Wish
@@ -34,7 +35,7 @@ class Verdict(Enum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Heavy:
     """A sidecar's part of the pod."""
 
@@ -47,7 +48,7 @@ class Heavy:
     """Per cent of the pod's CPU or memory demand, whichever is larger."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ruling:
     """A verdict with everything that was found on the way."""
 
@@ -59,7 +60,6 @@ class Ruling:
     """What was held against the machines: the same, on one NUMA node."""
     choice: Choice
     """The nodes that counted."""
-    sidecars: tuple[Heavy, ...] = ()
     held_against: Zone | None = None
     """The NUMA node that comes closest, where none holds the pod."""
     misfit: Misfit | None = None
@@ -80,6 +80,11 @@ class Ruling:
     """Names in the sidecar annotation that the pod has no container for."""
 
     @property
+    def sidecars(self) -> tuple[Heavy, ...]:
+        """With their shares, the heaviest first."""
+        return heaviest_first(self.demand)
+
+    @property
     def largest(self) -> Zone | None:
         """The NUMA node that the pod was held against; when it fits, the largest one of the nodes that count."""
         return self.held_against or self.choice.inventory.largest
@@ -94,7 +99,7 @@ def never() -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Bench:
     """What verdicts are given against."""
 
@@ -129,7 +134,6 @@ def rule(
         intent=intent if placing == judged else make(demand, placing),
         judged=intent,
         choice=choice,
-        sidecars=heaviest_first(demand),
         undeclarable=undeclarable(pod),
     )
     if placing.policy is TopologyPolicy.NONE:
@@ -167,8 +171,10 @@ def _within_share(
     ruling: Ruling, pod: Pod, holder: Known | None, judged: Placing, max_share: int | None, late: Late
 ) -> Ruling:
     """``max-sidecar-share``: of CPU or memory, whichever is larger."""
+    if max_share is None:
+        return ruling
     share, resource = max((ruling.demand.share(r), r) for r in ("cpu", "memory"))
-    if max_share is None or share <= max_share:
+    if share <= max_share:
         return ruling
     over = [r for r in ("cpu", "memory") if ruling.demand.share(r) > max_share]
     change = smallest_change(pod, ruling.demand, over, _acceptable(holder, judged, max_share), late)
@@ -231,9 +237,9 @@ def _too_much(ruling: Ruling, pod: Pod, bench: Bench, judged: Placing, max_share
 
 def _blame(ruling: Ruling, pod: Pod, inventory: Inventory, judged: Placing) -> Verdict:
     """Sidecars, if the pod would fit without them; else the pod."""
-    if not ruling.sidecars:
+    names = {weight.name for weight in ruling.demand.sidecars}
+    if not names:
         return Verdict.POD_TOO_LARGE
-    names = {heavy.name for heavy in ruling.sidecars}
     lighter = replace(
         pod,
         containers=tuple(c for c in pod.containers if c.name not in names),

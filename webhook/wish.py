@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
+
+from shared.value import value
 
 PASSING = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
 """Taints that Kubernetes itself sets while a node is cordoned, not ready, unreachable, under pressure, without network,
@@ -20,7 +22,7 @@ NO_SCHEDULE, NO_EXECUTE = "NoSchedule", "NoExecute"
 only (``pkg/kubelet/lifecycle/predicate.go``)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Taint:
     """What keeps pods off a node that do not tolerate it."""
 
@@ -48,7 +50,7 @@ class Operator(Enum):
     LT = "Lt"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Requirement:
     """One entry of ``matchExpressions`` or ``matchFields``."""
 
@@ -58,7 +60,7 @@ class Requirement:
     values: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Term:
     """One entry of ``nodeSelectorTerms``: all its requirements hold. One without any matches no node."""
 
@@ -72,7 +74,7 @@ INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 """An integer as ``strconv.ParseInt`` reads it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Toleration:
     """One entry of ``spec.tolerations``."""
 
@@ -113,7 +115,7 @@ def number_in(text: str, pattern: re.Pattern[str]) -> int | None:
     return number if -(2**63) <= number < 2**63 else None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Wish:
     """What a pod says about nodes."""
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.demand import PlacementClass, QosClass, is_eligible, weigh, whole
+from shared.defaulting import with_defaults
+from shared.demand import PlacementClass, QosClass, is_eligible, weigh, whole, without_sidecars
 from shared.kep753 import peak
 from shared.pod import Container, Pod
 from tests.support.pods import asking, container, even, pod, weighed
@@ -153,7 +154,7 @@ WITHOUT: list[PodRow] = [
 
 @pytest.mark.parametrize(("about", "given", "expected"), WITHOUT, ids=[row[0] for row in WITHOUT])
 def test_the_demand_without_its_sidecars(about: str, given: Pod, expected: dict[str, int]) -> None:
-    assert whole(weighed(given).without_sidecars) == expected
+    assert whole(without_sidecars(with_defaults(given))) == expected
 
 
 def test_the_sidecars_share_is_of_the_pods_demand() -> None:

@@ -13,11 +13,12 @@ import pytest
 from shared.allocator import offer
 from shared.catalogue import machine
 from shared.defaulting import with_defaults
-from shared.demand import Demand, weigh, whole
+from shared.demand import weigh, whole, without_sidecars
 from shared.documents import objects, read_documents
 from shared.intent import make
 from shared.ledger import Ledger
 from shared.placement import Misfit
+from shared.pod import Pod
 from shared.policy import Placing
 from tests.support.data import REFERENCE, reference
 from webhook.pod import find_template, parse_pod
@@ -303,20 +304,21 @@ BY_HAND = [
 ]  # fmt: skip
 
 
-def weighed(path: Path) -> Demand:
-    """The demand of a file's one object."""
+def settled(path: Path) -> Pod:
+    """The pod of a file's one object, with its defaults."""
     (found,) = objects(read_documents(path))
     assert isinstance(found, dict)
     template = find_template(found)
     assert template is not None
-    return weigh(with_defaults(parse_pod(template)))
+    return with_defaults(parse_pod(template))
 
 
 @pytest.mark.parametrize("expected", BY_HAND, ids=[row.name for row in BY_HAND])
 def test_a_real_manifest_comes_to_what_was_worked_out_by_hand(expected: Weighed) -> None:
-    found = weighed(reference(f"{MANIFESTS}/{expected.name}.yaml"))
+    pod = settled(reference(f"{MANIFESTS}/{expected.name}.yaml"))
+    found = weigh(pod)
     assert whole(found.total) == expected.demand
-    assert whole(found.without_sidecars) == expected.without
+    assert whole(without_sidecars(pod)) == expected.without
     assert (found.qos.value, found.placement.value) == (expected.qos, expected.placement)
     assert ", ".join(f"{one.role.value} {one.name}" for one in found.containers) == expected.roles
     assert {one.name: one.exclusive_cpus for one in found.containers if one.eligible} == expected.slices
@@ -328,7 +330,7 @@ def every_manifest() -> list[str]:
 
 @pytest.mark.parametrize("name", every_manifest())
 def test_every_manifest_weighs_and_finds_a_place_or_a_reason(name: str) -> None:
-    intent = make(weighed(reference(f"{MANIFESTS}/{name}")), Placing())
+    intent = make(weigh(settled(reference(f"{MANIFESTS}/{name}"))), Placing())
     ledger = Ledger.of(machine("dgx-h100"))
     answer = offer(ledger, name, intent)
     if isinstance(answer, Misfit):

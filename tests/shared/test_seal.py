@@ -123,7 +123,11 @@ def test_anything_added_is_refused(place: int, char: str) -> None:
 def forged(**changes: Any) -> str:
     """A text with other content, properly signed: what a later version of us might write."""
     content = {key: value for key, value in (json.loads(TEXT) | changes).items() if value is not None and key != "sig"}
-    return KEY.finish(json.dumps(content, sort_keys=True, separators=(",", ":")))
+    return canonical({**content, "sig": KEY.sign(canonical(content))})
+
+
+def canonical(content: dict[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
 def resigned_base64() -> str:

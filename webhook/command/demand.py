@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from shared.demand import Demand, weigh, whole
+from shared.demand import Demand, weigh, whole, without_sidecars
 from shared.quantity import spoken
 from webhook.command.inputs import Item, manifest_option, output_option, read_manifests, tell_skipped
 from webhook.command.output import Format, print_document, print_people, print_table
@@ -46,7 +46,7 @@ def content(item: Item, found: Demand) -> dict[str, Any]:
         "qos": found.qos.value,
         "class": found.placement.value,
         "demand": _asked(found.total),
-        "without_sidecars": _asked(found.without_sidecars),
+        "without_sidecars": _asked(without_sidecars(item.pod)),
         "sidecar_share": {resource: round(found.share(resource), 1) for resource in ("cpu", "memory")},
         "containers": [
             {
@@ -75,18 +75,18 @@ def _show(item: Item, found: Demand) -> None:
     whom = printable(f"{about.kind} {about.namespace}/{about.name}")
     print_people(f"{whom}  asks {total}  ({found.qos.value}, class {found.placement.value})")
     columns = ("CONTAINER", "ROLE", "CPU", "MEMORY", "OWNS", "WHY A SIDECAR")
-    print_table(columns, list(_rows(found)), right=columns[2:5], elastic="WHY A SIDECAR")
+    print_table(columns, list(_rows(item, found)), right=columns[2:5], elastic="WHY A SIDECAR")
     print_people("")
 
 
-def _rows(found: Demand) -> Iterator[list[str]]:
+def _rows(item: Item, found: Demand) -> Iterator[list[str]]:
     for weight in found.containers:
         cpu = spoken("cpu", weight.cpu) if weight.cpu else "-"
         memory = spoken("memory", weight.memory) if weight.memory else "-"
         owns = spoken("cpu", 1000 * weight.exclusive_cpus) if weight.eligible else ""
         yield [printable(weight.name), weight.role.value, cpu, memory, owns, printable(weight.why)]
     if found.sidecars:
-        without = _asked(found.without_sidecars)
+        without = _asked(without_sidecars(item.pod))
         cpu, memory = spoken("cpu", without.get("cpu", 0)), spoken("memory", without.get("memory", 0))
         share = f"they take {found.share('cpu'):.1f} % of CPU, {found.share('memory'):.1f} % of memory"
         yield ["without sidecars", "", cpu, memory, "", share]
