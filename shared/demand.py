@@ -152,22 +152,17 @@ def _placement_class(pod: Pod, weights: tuple[Weight, ...], qos: QosClass) -> Pl
 
 
 def qos_class(pod: Pod) -> QosClass:
-    """``ComputePodQOS`` of ``pkg/apis/core/helper/qos``: CPU and memory only, pod-level figures in place of the
-    containers' where the pod has ``spec.resources``."""
-    if has_pod_level(pod):
-        asked = [(pod.requests or {}, pod.limits or {})]
-    else:
-        asked = [(c.requests, c.limits) for c in (*pod.containers, *pod.init_containers)]
-    requests: dict[str, int] = {}
-    limits: dict[str, int] = {}
-    for request, limit in asked:
-        add(requests, _positive(request))
-        add(limits, _positive(limit))
-    if not requests and not limits:
-        return QosClass.BEST_EFFORT
-    all_limited = all({"cpu", "memory"} <= _positive(limit).keys() for _, limit in asked)
-    return QosClass.GUARANTEED if all_limited and requests == limits else QosClass.BURSTABLE
+    """``ComputePodQOS`` of ``pkg/apis/core/v1/helper/qos`` in Kubernetes 1.37: CPU and memory only, of the pod where it
+    has ``spec.resources``, else of each container; whatever is not everywhere the same is Burstable."""
+    asked: tuple[tuple[Amounts, Amounts], ...] = ((pod.requests or {}, pod.limits or {}),)
+    if not has_pod_level(pod):
+        asked = tuple((c.requests, c.limits) for c in (*pod.containers, *pod.init_containers))
+    found = {_qos(requests.get(r, 0), limits.get(r, 0)) for requests, limits in asked for r in ("cpu", "memory")}
+    return QosClass.BURSTABLE if len(found) > 1 else next(iter(found), QosClass.BEST_EFFORT)
 
 
-def _positive(amounts: Amounts) -> Amounts:
-    return {resource: amounts[resource] for resource in ("cpu", "memory") if amounts.get(resource, 0) > 0}
+def _qos(request: int, limit: int) -> QosClass:
+    """Of one resource."""
+    if request != limit:
+        return QosClass.BURSTABLE
+    return QosClass.GUARANTEED if request else QosClass.BEST_EFFORT

@@ -98,8 +98,10 @@ class SigningKey:
         return f"SigningKey({self.id})"
 
     def _finish(self, content: str) -> str:
+        unsigned = json.loads(content)
+        _read(unsigned)  # amounts beyond 64 bits, say: what no node would believe is not signed
         signature = base64.b64encode(self._private.sign(_DOMAIN + content.encode())).decode()
-        return _canonical({**json.loads(content), "sig": signature})
+        return _canonical({**unsigned, "sig": signature})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,8 @@ def _raw(pem: bytes, source: str) -> bytes:
 
 
 def seal(intent: Intent, namespace: str, pod_name: str, generate_name: str, key: SigningKey) -> str:
-    """The annotation's text. The same arguments give the same text. Raises IntentError where it would be too long."""
+    """The annotation's text. The same arguments give the same text. Raises IntentError where it would be too long, or
+    could not be opened again."""
     content: dict[str, Any] = {
         "v": VERSION,
         "kid": key.id,
