@@ -448,4 +448,4 @@ def _open() -> Iterator[Session]:
             log.setLevel(level)
 
 
-TARGET = Target("frames", _open, runs=500, full=30_000, seconds=10.0)
+TARGET = Target("frames", _open, runs=300, full=20_000, seconds=10.0)

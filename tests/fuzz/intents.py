@@ -279,4 +279,4 @@ def _open() -> Iterator[Session]:
     yield Session()
 
 
-TARGET = Target("intents", _open, runs=20_000, full=500_000, seconds=2.0)
+TARGET = Target("intents", _open, runs=10_000, full=300_000, seconds=2.0)

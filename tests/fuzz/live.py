@@ -7,7 +7,7 @@ import http.client
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -27,9 +27,8 @@ class Session:
 
     make = staticmethod(make)
 
-    def __init__(self, live: Live) -> None:
-        self._live = live
-        self._connection = live.connection()
+    def __init__(self, live: Live, connection: http.client.HTTPSConnection) -> None:
+        self._live, self._connection = live, connection
         single = Placing("single-numa-node")
         self._reader = Reader(KEY.public_key(), room(MACHINE), {"kube-system": NOT_ALIGNED}, single, required=False)
 
@@ -62,8 +61,8 @@ def _open() -> Iterator[Session]:
     with tempfile.TemporaryDirectory() as folder:
         key = Path(folder) / "key.pem"
         key.write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        with webhook("--signing-key", str(key), machine=MACHINE) as live:
-            yield Session(live)
+        with webhook("--signing-key", str(key), machine=MACHINE) as live, closing(live.connection()) as connection:
+            yield Session(live, connection)
 
 
 TARGET = Target("live", _open, runs=2_000, full=20_000, seconds=5.0)

@@ -221,4 +221,4 @@ def _open() -> Iterator[Session]:
         log.setLevel(level)
 
 
-TARGET = Target("reviews", _open, runs=10_000, full=1_000_000, seconds=5.0)
+TARGET = Target("reviews", _open, runs=5_000, full=1_000_000, seconds=5.0)
