@@ -160,16 +160,17 @@ def _placement_class(pod: Pod, weights: tuple[Weight, ...], qos: QosClass) -> Pl
 
 
 def qos_class(pod: Pod) -> QosClass:
-    """``ComputePodQOS`` of ``pkg/apis/core/helper/qos``: CPU and memory only, pod-level figures in place of the
-    containers' where the pod has ``spec.resources``."""
-    if has_pod_level(pod):
-        asked = [(pod.requests or {}, pod.limits or {})]
-    else:
-        asked = [(c.requests, c.limits) for c in (*pod.containers, *pod.init_containers)]
-    requests = [sum([request.get(r, 0) for request, _ in asked]) for r in ("cpu", "memory")]
-    limits = [sum([limit.get(r, 0) for _, limit in asked]) for r in ("cpu", "memory")]
-    if not any(requests + limits):
-        return QosClass.BEST_EFFORT
-    if requests != limits or not all(limit.get("cpu") and limit.get("memory") for _, limit in asked):
+    """``ComputePodQOS`` of ``pkg/apis/core/v1/helper/qos`` in Kubernetes 1.37: CPU and memory only, of the pod where it
+    has ``spec.resources``, else of each container; whatever is not everywhere the same is Burstable."""
+    asked: tuple[tuple[Amounts, Amounts], ...] = ((pod.requests or {}, pod.limits or {}),)
+    if not has_pod_level(pod):
+        asked = tuple((c.requests, c.limits) for c in (*pod.containers, *pod.init_containers))
+    found = {_qos(requests.get(r, 0), limits.get(r, 0)) for requests, limits in asked for r in ("cpu", "memory")}
+    return QosClass.BURSTABLE if len(found) > 1 else next(iter(found), QosClass.BEST_EFFORT)
+
+
+def _qos(request: int, limit: int) -> QosClass:
+    """Of one resource."""
+    if request != limit:
         return QosClass.BURSTABLE
-    return QosClass.GUARANTEED
+    return QosClass.GUARANTEED if request else QosClass.BEST_EFFORT

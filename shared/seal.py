@@ -98,6 +98,7 @@ class SigningKey:
         return f"SigningKey({self.id})"
 
     def _sign(self, content: str) -> str:
+        _read(json.loads(content))  # amounts beyond 64 bits, say: what no node would believe is not signed
         return base64.b64encode(self._private.sign(_DOMAIN + content.encode())).decode()
 
 
@@ -140,7 +141,8 @@ def _raw(pem: bytes, source: str) -> bytes:
 
 
 def seal(intent: Intent, namespace: str, pod_name: str, generate_name: str, key: SigningKey) -> str:
-    """The annotation's text. The same arguments give the same text. Raises IntentError where it would be too long."""
+    """The annotation's text. The same arguments give the same text. Raises IntentError where it would be too long, or
+    could not be opened again."""
     whose = f'"pod":{_quoted(pod_name)}' if pod_name else f'"podPrefix":{_quoted(generate_name)}'
     before, after = _written(intent, namespace, whose, key.id)
     text = f'{before},"sig":"{key.sign(f"{before},{after}")}",{after}'

@@ -48,9 +48,6 @@ ENFORCING = "/validate/switch-off-by/"
 """The API server asks below this about pods of namespaces that enforce only; what follows is for whoever reads it in an
 error when nobody answers."""
 
-INTRODUCTION = 0.5
-"""Seconds that a review waits for its namespace, of which the API server may have told others first."""
-
 MOST_STRANGERS = 64
 """Reviews that wait so at once; others are answered as they are."""
 
@@ -207,7 +204,7 @@ class Webhook:
             return _sentence(503, f"no review is answered yet: {reason}")
         end = began + allowance(http.rel_url.raw_query_string)
         if stranger(request, self._court()):
-            await self._introduced(request, min(end, began + INTRODUCTION))
+            await self._introduced(request, min(end, began + self._settings.longest_introduction))
         change = tightening(request, call.phase, self._court()) if self._pods_of else None
         existing = await self._existing(change, end) if change else ()
         return web.Response(body=self._answered(request, call, began, end, existing), content_type=JSON)

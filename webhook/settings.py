@@ -29,6 +29,8 @@ class Settings:
     a pod of ordinary size takes a hundredth of it."""
     longest_wait: float = 5.0
     """Seconds for a body to arrive."""
+    longest_introduction: float = 0.5
+    """Seconds that a review waits for its namespace, of which the API server may have told others first."""
     most_in_flight: int = 256
     """Requests whose bodies are awaited at once; more are turned away, for the API server's failurePolicy to settle."""
     most_waiting_bytes: int = 64 * MEBIBYTE

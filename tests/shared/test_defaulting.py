@@ -25,23 +25,25 @@ LEVELS: list[tuple[str, Pod, Level, Level]] = [
      {"cpu": "1", "memory": "1Gi"}, {"cpu": "8"}),
     ("what the pod asks stays", pod(asking("a", "1"), requests={"cpu": "2"}, limits={"cpu": "8"}),
      {"cpu": "2"}, {"cpu": "8"}),
-    ("requests alone take no requests from the containers", pod(asking("a", "1", "1Gi"), requests={"cpu": "2"}),
-     {"cpu": "2"}, {}),
-    ("requests alone take limits where every container has one, and then the other requests",
+    ("requests alone take the other requests from the containers", pod(asking("a", "1", "1Gi"), requests={"cpu": "2"}),
+     {"cpu": "2", "memory": "1Gi"}, {}),
+    ("and limits where every container has one, no lower than the request",
      pod(even("a", "1"), even("b", "2"), requests={"cpu": "4"}),
-     {"cpu": "4", "memory": "2Gi"}, {"cpu": "3", "memory": "2Gi"}),
+     {"cpu": "4", "memory": "2Gi"}, {"cpu": "4", "memory": "2Gi"}),
+    ("no lower than the containers' together either", pod(even("a", "1"), even("b", "2"), requests={"cpu": "1"}),
+     {"cpu": "1", "memory": "2Gi"}, {"cpu": "3", "memory": "2Gi"}),
     ("one container without a limit prevents it", pod(even("a", "1"), asking("b", "2"), requests={"cpu": "4"}),
-     {"cpu": "4"}, {}),
+     {"cpu": "4", "memory": "1Gi"}, {}),
     ("an init container without one too", pod(even("a", "1"), init=(asking("i", "1"),), requests={"cpu": "4"}),
-     {"cpu": "4"}, {}),
-    ("one pod limit prevents all others",
+     {"cpu": "4", "memory": "1Gi"}, {}),
+    ("beside one pod limit the others come all the same",
      pod(even("a", "1"), requests={"cpu": "4", "memory": "4Gi"}, limits={"memory": "4Gi"}),
-     {"cpu": "4", "memory": "4Gi"}, {"memory": "4Gi"}),
+     {"cpu": "4", "memory": "4Gi"}, {"cpu": "4", "memory": "4Gi"}),
     ("huge pages come from the containers' limits",
      pod(even("a", "1", hugepages_2Mi="4Mi"), even("b", "1", hugepages_2Mi="2Mi"), limits={"cpu": "4"}),
-     {"cpu": "2", "memory": "2Gi", "hugepages-2Mi": "6Mi"}, {"cpu": "4", "hugepages-2Mi": "6Mi"}),
+     {"cpu": "2", "memory": "2Gi", "hugepages-2Mi": "6Mi"}, {"cpu": "4", "memory": "2Gi", "hugepages-2Mi": "6Mi"}),
     ("but not where the pod asks for some", pod(even("a", "1", hugepages_2Mi="4Mi"), requests={"hugepages-2Mi": "8Mi"}),
-     {"hugepages-2Mi": "8Mi", "cpu": "1", "memory": "1Gi"}, {"cpu": "1", "memory": "1Gi"}),
+     {"hugepages-2Mi": "8Mi", "cpu": "1", "memory": "1Gi"}, {"hugepages-2Mi": "8Mi", "cpu": "1", "memory": "1Gi"}),
     ("devices are not for spec.resources", pod(container("a", {}, {"nvidia.com/gpu": "1"}), limits={"cpu": "1"}),
      {"cpu": "1"}, {"cpu": "1"}),
 ]  # fmt: skip
@@ -104,11 +106,11 @@ def test_a_limit_range(about: str, ranges: list[LimitRange], given: Pod, request
     assert (found.requests, found.limits) == (amounts(requests), amounts(limits))
 
 
-def test_a_limit_range_is_for_init_containers_too_and_after_spec_resources() -> None:
+def test_a_limit_range_is_for_init_containers_too_and_before_spec_resources() -> None:
     given = pod(limits={"cpu": "4"}, init=(container("i"),))
     found = with_defaults(given, [of(None, {"cpu": "100m"})])
     assert found.init_containers[0].requests == amounts({"cpu": "100m"})
-    assert found.requests == amounts({"cpu": "4"})  # the sum of the containers was nothing when this was filled in
+    assert found.requests == amounts({"cpu": "100m"})  # what the container asks, now that it asks for something
 
 
 SOME = st.dictionaries(st.sampled_from(["cpu", "memory", "hugepages-2Mi", "nvidia.com/gpu"]), st.integers(0, 5))

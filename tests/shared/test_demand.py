@@ -193,7 +193,7 @@ QOS: list[tuple[str, Pod, QosClass]] = [
      pod(
          container("a", {"cpu": "1", "memory": "1Gi"}, {"cpu": "2", "memory": "1Gi"}),
          container("b", {"cpu": "2", "memory": "1Gi"}, {"cpu": "1", "memory": "1Gi"}),
-     ), QosClass.GUARANTEED),  # requests over limits are refused by validation; the class is by the sums
+     ), QosClass.BURSTABLE),
     ("spec.resources alone", pod(requests={"cpu": "4", "memory": "4Gi"}, limits={"cpu": "4", "memory": "4Gi"}),
      QosClass.GUARANTEED),
     ("spec.resources limits alone", pod(limits={"cpu": "4", "memory": "4Gi"}), QosClass.GUARANTEED),
@@ -209,8 +209,10 @@ QOS: list[tuple[str, Pod, QosClass]] = [
      pod(asking("a", "1"), limits={"cpu": "4", "memory": "4Gi"}), QosClass.BURSTABLE),  # requests.cpu becomes 1
     ("pod requests, and limits on every container",
      pod(even("a", "4", "4Gi"), requests={"cpu": "4", "memory": "4Gi"}), QosClass.GUARANTEED),
-    ("pod limits for memory only do not take CPU limits from the containers",
-     pod(even("a", "4", "4Gi"), requests={"cpu": "4", "memory": "4Gi"}, limits={"memory": "4Gi"}), QosClass.BURSTABLE),
+    ("a pod limit for memory, and the one for CPU from the containers",
+     pod(even("a", "4", "4Gi"), requests={"cpu": "4", "memory": "4Gi"}, limits={"memory": "4Gi"}), QosClass.GUARANTEED),
+    ("pod requests over what the containers' limits come to",
+     pod(even("a", "500m"), requests={"cpu": "4"}), QosClass.GUARANTEED),  # the limit becomes 4, too
     ("an empty spec.resources leaves it to the containers", pod(even("a", "1"), requests={}, limits={}),
      QosClass.GUARANTEED),
     ("spec.resources of a device only leaves it to the containers", pod(even("a", "1"), limits={"nvidia.com/gpu": "1"}),

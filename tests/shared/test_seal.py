@@ -344,6 +344,29 @@ def test_too_many_containers_are_not_sealed() -> None:
     assert str(refused.value).startswith(f"{HEAD}for 600 containers would have ")
 
 
+WHOLE = "expected a whole number from 0 to 2^63-1"
+UNBELIEVABLE = [
+    ("more CPUs than 64 bits count", replace(INTENT, bubble=2**63), f"has {2**63} as bubble; {WHOLE}"),
+    (
+        "huge pages whose names together come to more",
+        replace(INTENT, hugepages={2**30: 2**63}),
+        f"has {2**63} as demand.hugepages[1073741824]; {WHOLE}",
+    ),
+    (
+        "a device without a name",
+        replace(INTENT, devices={"": 1}),
+        'has "" as demand.devices; expected text that is not empty',
+    ),
+]
+
+
+@pytest.mark.parametrize(("what", "intent", "said"), UNBELIEVABLE, ids=[row[0] for row in UNBELIEVABLE])
+def test_what_no_node_would_believe_is_not_sealed(what: str, intent: Intent, said: str) -> None:
+    with pytest.raises(IntentError) as caught:
+        seal(intent, "demo", "web-0", "", KEY)
+    assert (caught.value.reason, str(caught.value)) == ("bad-content", f"the topology intent {said}")
+
+
 def test_a_hundred_containers_with_the_longest_names_are_sealed() -> None:
     parts = tuple(Part(f"{number:03}".ljust(63, "x"), Role.SIDECAR, memory=2**31) for number in range(100))
     assert len(seal(replace(INTENT, parts=parts), "demo", "web-0", "", KEY)) < LIMIT
