@@ -1,0 +1,97 @@
+"""What the sections ``webhooks`` and ``create`` count as an answer, and how they count."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from e2e.lab.load import Failure, Made, Report
+from tests.bench.admission import whole
+from tests.bench.create import figures
+from tests.bench.creations import Turn, by_round, turn
+from tests.bench.webhooks import allows, echoes, warns, writes
+
+ASKED: dict[str, Any] = {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {"uid": "one"}}
+WARNED = ['would violate PodSecurity "restricted:latest": runAsNonRoot != true']
+
+
+def answer(patch: list[dict[str, Any]] | None = None, **response: Any) -> dict[str, Any]:
+    """One that allows, with a patch."""
+    coded = {} if patch is None else {"patch": base64.b64encode(json.dumps(patch).encode()).decode()}
+    return {**ASKED, "response": {"uid": "one", "allowed": True, **coded, **response}}
+
+
+ADDED = [{"op": "add", "path": "/metadata/annotations/a.dev~1intent", "value": "x"}]
+
+ANSWERS = [
+    ("the same bytes are an echo", echoes, ASKED, True),
+    ("an answer is no echo", echoes, answer(), False),
+    ("an answer allows", allows, answer(), True),
+    ("an echo allows nothing", allows, ASKED, False),
+    ("nothing allows nothing", allows, {}, False),
+    ("who answers another review allows nothing", allows, answer(uid="two"), False),
+    ("a refusal does not allow", allows, answer(allowed=False), False),
+    ("a response without its review allows nothing", allows, {"response": answer()["response"]}, False),
+    ("a warning of the policy is one", warns, answer(warnings=WARNED), True),
+    ("another warning is not", warns, answer(warnings=["unknown field"]), False),
+    ("a refusal with the warning is not", warns, answer(warnings=WARNED, allowed=False), False),
+    ("a patch writes its annotation", writes("a.dev/intent"), answer(ADDED), True),
+    ("and no other", writes("a.dev/other"), answer(ADDED), False),
+    ("without a patch nothing is written", writes("a.dev/intent"), answer(), False),
+    ("a refusal writes nothing", writes("a.dev/intent"), answer(ADDED, allowed=False), False),
+]
+
+
+@pytest.mark.parametrize(("proof", "answered", "wanted"), [row[1:] for row in ANSWERS], ids=[row[0] for row in ANSWERS])
+def test_a_server_has_to_have_done_its_work(proof: Any, answered: dict[str, Any], wanted: bool) -> None:
+    assert proof(ASKED, answered) is wanted
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{"a":0}',
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"a":\r\n3\r\n0}\n\r\n0\r\n\r\n',
+    ],
+    ids=["by its length", "by its last chunk"],
+)
+def test_an_answer_is_whole_at_its_last_byte_and_not_before(sent: bytes) -> None:
+    assert [end for end in range(len(sent) + 1) if whole(sent[:end])] == [len(sent)]
+
+
+def report(made: int, *refused: Failure) -> Report:
+    """Pods that took 1 ms, 2 ms, ...; every other one has an intent."""
+    pods = tuple(Made("a", f"p{n}", 0.0, n / 1000, 0.0, "sealed" * (n % 2)) for n in range(1, made + 1))
+    return Report(1.0, (), pods, refused, ())
+
+
+def test_percentiles_lie_between_the_pods_that_they_part() -> None:
+    found = turn(8, "a", report(100))
+    assert (found.clients, found.namespace, found.sealed) == (8, "a", 50)
+    assert found.p50 == pytest.approx(50.5)
+    assert found.p99 == pytest.approx(99.01)
+
+
+def test_a_refused_pod_is_no_measurement() -> None:
+    refusal = Failure("a", "p9", 0.0, 500, "failed calling webhook")
+    with pytest.raises(RuntimeError, match="1 of the pods in a were not simply stored; the first: failed calling"):
+        turn(8, "a", report(10, refusal))
+
+
+def test_what_is_added_is_added_to_the_same_round() -> None:
+    turns = [
+        Turn(1, name, p50, 2 * p50, 0) for p50s in ((5, 7), (50, 53)) for name, p50 in zip("ab", p50s, strict=True)
+    ]
+    rounds = list(by_round([json.dumps(asdict(each)) for each in turns], 2))
+    assert {figure.what: figure.rounds for figure in figures("1 client", ["none", "ours"], rounds)} == {
+        "1 client: create pod, none, p50": (5, 50),
+        "1 client: create pod, ours, p50": (7, 53),
+        "1 client: added by ours, p50": (2, 3),
+        "1 client: create pod, none, p99": (10, 100),
+        "1 client: create pod, ours, p99": (14, 106),
+        "1 client: added by ours, p99": (4, 6),
+    }
