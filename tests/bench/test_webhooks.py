@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import json
 from dataclasses import asdict
 from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from e2e.lab.load import Failure, Made, Report
 from tests.bench.admission import whole
 from tests.bench.create import figures
-from tests.bench.creations import Turn, by_round, turn
+from tests.bench.creations import WARM_UP, Turn, by_round, take_turns, turn
 from tests.bench.webhooks import allows, echoes, warns, writes
 
 ASKED: dict[str, Any] = {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {"uid": "one"}}
@@ -95,3 +99,37 @@ def test_what_is_added_is_added_to_the_same_round() -> None:
         "1 client: create pod, ours, p99": (14, 106),
         "1 client: added by ours, p99": (4, 6),
     }
+
+
+async def test_turns_go_round_and_every_pod_of_one_is_gone_before_the_next(capsys: pytest.CaptureFixture[str]) -> None:
+    there: dict[str, set[str]] = {"a": set(), "b": set()}
+    story: list[tuple[str, int]] = []
+
+    async def create(request: web.Request) -> web.Response:
+        assert [space for space, pods in there.items() if pods] in ([], [request.match_info["space"]])
+        name = (await request.json())["metadata"]["name"]
+        assert name not in there[request.match_info["space"]]
+        there[request.match_info["space"]].add(name)
+        return web.json_response({"metadata": {"name": name}}, status=201)
+
+    async def delete(request: web.Request) -> web.Response:
+        story.append((request.match_info["space"], len(there[request.match_info["space"]])))
+        return web.json_response({})
+
+    async def left(request: web.Request) -> web.Response:
+        """A deletion takes a moment."""
+        items = [{"metadata": {"name": name}} for name in there[request.match_info["space"]]]
+        there[request.match_info["space"]].clear()
+        return web.json_response({"items": items})
+
+    application = web.Application()
+    pods = application.router.add_resource("/api/v1/namespaces/{space}/pods")
+    pods.add_route("POST", create)
+    pods.add_route("DELETE", delete)
+    pods.add_route("GET", left)
+    given = argparse.Namespace(namespaces="a,b", clients="4", pods=5, rounds=1, seconds=60)
+    async with TestServer(application) as server, aiohttp.ClientSession(server.make_url("/")) as session:
+        await take_turns(session, given)
+    assert story == [("a", WARM_UP), ("b", WARM_UP), ("a", 5), ("b", 5)]
+    turns = [Turn(**json.loads(line)) for line in capsys.readouterr().out.splitlines()]
+    assert [(each.clients, each.namespace, each.sealed) for each in turns] == [(4, "a", 0), (4, "b", 0)]
