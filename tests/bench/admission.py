@@ -6,7 +6,8 @@ is of two neighbouring rounds.
 
 Two streams of pods are sent, because the webhook remembers what it found of late. *Replicas* are what a cluster sends
 most: some hundred workloads, one after the other, eight pods of each. Of *new pods* none was seen before: hardly two
-weigh the same, and each comes back only when it is long forgotten. The ratios of many nodes to few are of these.
+weigh the same, and each comes back only after all the others, when it is long forgotten. The ratios of many nodes to
+few are of these.
 
 Two ratios are given: of answers a second by the clock, which is what a person gets, and of answers for each second of
 processor time that the server used, which says the same on an idle machine and can still be told on a busy one.
@@ -25,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from time import perf_counter
@@ -115,6 +116,9 @@ class Server:
 
     pid: int
     port: int
+    sent: Iterator[int] = field(default_factory=count)
+    """Numbers its requests. Each round goes on where the one before ended: however few a busy machine answers in it, no
+    new pod comes twice in a row."""
 
     def processor_seconds(self) -> float:
         """Processor time of all its threads so far (Documentation/scheduler/sched-stats.rst)."""
@@ -282,10 +286,12 @@ async def turns(
 ) -> list[list[Round]]:
     """Each server's rounds, which take turns; the first ones warm up and are not counted."""
     found: list[list[Round]] = [[] for _ in servers]
+    requests = _requests(bodies)
     end = perf_counter() + LONGEST_SECONDS
     for number in range(rounds + 1):
         for server, counted in zip(servers, found, strict=True):
-            turn = await _ask(server, trust, _requests(bodies, number), clients)
+            stream = (requests[sent % len(requests)] for sent in server.sent)
+            turn = await _ask(server, trust, stream, clients)
             if number:
                 counted.append(turn)
         if number >= 2 and perf_counter() > end:
@@ -293,14 +299,12 @@ async def turns(
     return found
 
 
-def _requests(bodies: Sequence[bytes], offset: int) -> Iterator[bytes]:
-    """Every pod in turn, from another one on in each round."""
-    whole = [
+def _requests(bodies: Sequence[bytes]) -> Sequence[bytes]:
+    return [
         b"POST /mutate?timeout=10s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         for body in bodies
     ]
-    return (whole[number % len(whole)] for number in count(offset * 101))
 
 
 async def _ask(server: Server, trust: ssl.SSLContext, requests: Iterator[bytes], clients: int) -> Round:

@@ -3,7 +3,8 @@
 1. A control plane of the lab; on it our chart with one replica of the webhook, and the two peers, each asked about the
    pods of one namespace and of no other. All of them run all the time, so that each case has the same neighbours.
 2. Every case is tried once: what its webhook does to a pod has to be seen in it.
-3. ``creations`` creates pods in each namespace by turns, with 1, 8 and 32 clients.
+3. ``creations`` creates pods in each namespace by turns, with 1, 8 and 32 clients. By the API server's own count each
+   pod was one call of each type that is expected of the case, and none in the namespace without a webhook.
 
 Everything shares the machine's cores: API server, etcd, controllers, webhooks and the clients. What a webhook adds is
 therefore its waiting time and what its work takes from all the others.
@@ -43,6 +44,11 @@ NONE, OURS, POD_SECURITY, ANNOTATOR = "no webhook", "armistice", "pod-security-a
 
 PORTS = {POD_SECURITY: 8443, ANNOTATOR: 8444}
 """Where the peers listen, in a network namespace of the lab's run."""
+
+KINDS = {"admit": "mutating", "validating": "validating"}
+"""What the API server's metrics call a type of webhook."""
+
+MEASURED_BY = "as the API server measures it"
 
 PODS = 200
 """Of each turn."""
@@ -89,6 +95,10 @@ def figures(who: str, names: Sequence[str], rounds: Sequence[Sequence[Turn]]) ->
         for name, values in zip(names[1:], of_cases[1:], strict=True):
             more = tuple(value - base for value, base in zip(values, of_cases[0], strict=True))
             yield Figure("create", f"{who}: added by {name}, {share}", "ms", more)
+    for place, name in enumerate(names):
+        for kind in sorted(rounds[0][place].calls):
+            means = tuple(turns[place].calls[kind] for turns in rounds)
+            yield Figure("create", f"{who}: a {KINDS[kind]} call to {name}, mean", "ms", means, note=MEASURED_BY)
 
 
 # Who is asked.
@@ -104,6 +114,8 @@ class Case:
     """What its webhook writes on pods; none for a webhook that writes nothing."""
     warning: str = ""
     """What its webhook warns of."""
+    calls: frozenset[str] = frozenset()
+    """Types of the calls for each pod, as in KINDS."""
 
     def wait_until_asked(self) -> None:
         """Until a pod shows what this case's webhook does, and nothing of what the others do. Raises LabError when the
@@ -138,7 +150,7 @@ def _ours(plane: ControlPlane) -> Case:
         machine = as_node(catalogue.machine(kind), number)
         publish(plane, to_object(machine), {"cpu": "128", "memory": "256Gi"})
     installed.replicas().start(1)
-    return Case(OURS, Namespace.make(plane, {ENFORCE: "single-numa-node"}), ANNOTATION)
+    return Case(OURS, Namespace.make(plane, {ENFORCE: "single-numa-node"}), ANNOTATION, calls=frozenset(KINDS))
 
 
 def _pod_security(plane: ControlPlane) -> Case:
@@ -146,13 +158,14 @@ def _pod_security(plane: ControlPlane) -> Case:
     command = peer_webhooks.pod_security(plane.folder, certificate, key, PORTS[POD_SECURITY], plane.kubeconfig)
     plane.run.spawn(POD_SECURITY, command, peer_webhooks.POD_SECURITY_ENVIRONMENT)
     space = _register(plane, POD_SECURITY, "ValidatingWebhookConfiguration")
-    return Case(POD_SECURITY, space, warning=peer_webhooks.WARNING)
+    return Case(POD_SECURITY, space, warning=peer_webhooks.WARNING, calls=frozenset({"validating"}))
 
 
 def _annotator(plane: ControlPlane) -> Case:
     command = peer_webhooks.annotator(*_certificate(plane, ANNOTATOR), PORTS[ANNOTATOR])
     plane.run.spawn(ANNOTATOR, command)
-    return Case(ANNOTATOR, _register(plane, ANNOTATOR, "MutatingWebhookConfiguration"), peer_webhooks.ANNOTATION)
+    space = _register(plane, ANNOTATOR, "MutatingWebhookConfiguration")
+    return Case(ANNOTATOR, space, peer_webhooks.ANNOTATION, calls=frozenset({"admit"}))
 
 
 def _certificate(plane: ControlPlane, name: str) -> tuple[Path, Path]:
@@ -183,7 +196,8 @@ def _register(plane: ControlPlane, name: str, kind: str) -> Namespace:
 
 
 def _creations(plane: ControlPlane, cases: Sequence[Case], pods: int, rounds: int) -> list[str]:
-    """What the process that creates has printed, once every pod of ours, and no other, has an intent."""
+    """What the process that creates has printed. Raises RuntimeError unless every pod of ours, and no other, has an
+    intent, and each case's webhook was called as it should be."""
     certificate, key = plane.issue("bench-creations", ("system:masters",), client=True)
     options: Mapping[str, object] = {
         "server": f"https://127.0.0.1:{plane.port}",
@@ -201,8 +215,11 @@ def _creations(plane: ControlPlane, cases: Sequence[Case], pods: int, rounds: in
     if done.returncode:
         raise RuntimeError(f"the creation of pods failed: {done.stderr.strip().splitlines()[-1:]}")
     lines = done.stdout.splitlines()
-    sealed = {case.space.name: pods if case.annotation == ANNOTATION else 0 for case in cases}
+    by_space = {case.space.name: case for case in cases}
     for turn in (Turn(**json.loads(line)) for line in lines):
-        if turn.sealed != sealed[turn.namespace]:
-            raise RuntimeError(f"{turn.sealed} of {pods} pods in {turn.namespace} have an intent")
+        case = by_space[turn.namespace]
+        if turn.sealed != (pods if case.annotation == ANNOTATION else 0):
+            raise RuntimeError(f"{turn.sealed} of {pods} pods in the case {case.name!r} have an intent")
+        if turn.calls.keys() != case.calls:
+            raise RuntimeError(f"in the case {case.name!r} webhooks were called so: {turn.calls}")
     return lines

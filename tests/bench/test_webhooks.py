@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestServer
 from e2e.lab.load import Failure, Made, Report
 from tests.bench.admission import whole
 from tests.bench.create import figures
-from tests.bench.creations import WARM_UP, Turn, by_round, take_turns, turn
+from tests.bench.creations import WARM_UP, Turn, by_round, observed, take_turns, turn
 from tests.bench.webhooks import allows, echoes, warns, writes
 
 ASKED: dict[str, Any] = {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": {"uid": "one"}}
@@ -74,21 +74,55 @@ def report(made: int, *refused: Failure) -> Report:
 
 
 def test_percentiles_lie_between_the_pods_that_they_part() -> None:
-    found = turn(8, "a", report(100))
+    found = turn(8, "a", report(100), {"admit": (50, 1.0), "validating": (3, 4.0)}, OBSERVED)
     assert (found.clients, found.namespace, found.sealed) == (8, "a", 50)
     assert found.p50 == pytest.approx(50.5)
     assert found.p99 == pytest.approx(99.01)
 
 
+OBSERVED = {"admit": (150, 2.0), "validating": (3, 4.0)}
+"""Calls so far, and their seconds: 100 calls of 10 ms since it was 50 and 1 s."""
+
+
+def test_calls_are_those_of_the_turn() -> None:
+    assert turn(8, "a", report(100), {"admit": (50, 1.0), "validating": (3, 4.0)}, OBSERVED).calls == {"admit": 10.0}
+    assert turn(8, "a", report(150), {"validating": (3, 4.0)}, OBSERVED).calls == {"admit": pytest.approx(2000 / 150)}
+
+
+def test_a_webhook_that_was_not_called_for_each_pod_is_no_measurement() -> None:
+    with pytest.raises(RuntimeError, match=r"^100 calls \(admit\) for 99 pods in a$"):
+        turn(8, "a", report(99), {"admit": (50, 1.0), "validating": (3, 4.0)}, OBSERVED)
+
+
+METRICS = """\
+# TYPE apiserver_admission_webhook_admission_duration_seconds histogram
+apiserver_admission_webhook_admission_duration_seconds_bucket{name="a",operation="CREATE",type="admit",le="0.005"} 7
+apiserver_admission_webhook_admission_duration_seconds_sum{name="a",operation="UPDATE",type="admit"} 2
+apiserver_admission_webhook_admission_duration_seconds_count{name="a",operation="UPDATE",type="admit"} 9
+apiserver_admission_webhook_admission_duration_seconds_sum{name="b",operation="CREATE",rejected="true",type="admit"} 2
+apiserver_admission_webhook_admission_duration_seconds_count{name="b",operation="CREATE",rejected="true",type="admit"} 1
+apiserver_admission_webhook_admission_duration_seconds_sum{name="a",operation="CREATE",type="validating"} 2.5e-03
+apiserver_admission_webhook_admission_duration_seconds_count{name="a",operation="CREATE",type="validating"} 4
+apiserver_admission_step_admission_duration_seconds_sum{operation="CREATE",rejected="false",type="admit"} 77
+"""
+
+
+def test_the_metrics_are_added_up_by_type() -> None:
+    assert observed(METRICS) == {"admit": (10, 4), "validating": (4, 0.0025)}
+
+
 def test_a_refused_pod_is_no_measurement() -> None:
     refusal = Failure("a", "p9", 0.0, 500, "failed calling webhook")
     with pytest.raises(RuntimeError, match="1 of the pods in a were not simply stored; the first: failed calling"):
-        turn(8, "a", report(10, refusal))
+        turn(8, "a", report(10, refusal), {}, {})
 
 
 def test_what_is_added_is_added_to_the_same_round() -> None:
+    calls: dict[str, dict[str, float]] = {"a": {}, "b": {"admit": 1.5}}
     turns = [
-        Turn(1, name, p50, 2 * p50, 0) for p50s in ((5, 7), (50, 53)) for name, p50 in zip("ab", p50s, strict=True)
+        Turn(1, name, p50, 2 * p50, 0, calls[name])
+        for p50s in ((5, 7), (50, 53))
+        for name, p50 in zip("ab", p50s, strict=True)
     ]
     rounds = list(by_round([json.dumps(asdict(each)) for each in turns], 2))
     assert {figure.what: figure.rounds for figure in figures("1 client", ["none", "ours"], rounds)} == {
@@ -98,6 +132,7 @@ def test_what_is_added_is_added_to_the_same_round() -> None:
         "1 client: create pod, none, p99": (10, 100),
         "1 client: create pod, ours, p99": (14, 106),
         "1 client: added by ours, p99": (4, 6),
+        "1 client: a mutating call to ours, mean": (1.5, 1.5),
     }
 
 
@@ -112,6 +147,9 @@ async def test_turns_go_round_and_every_pod_of_one_is_gone_before_the_next(capsy
         there[request.match_info["space"]].add(name)
         return web.json_response({"metadata": {"name": name}}, status=201)
 
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(text=METRICS)
+
     async def delete(request: web.Request) -> web.Response:
         story.append((request.match_info["space"], len(there[request.match_info["space"]])))
         return web.json_response({})
@@ -123,6 +161,7 @@ async def test_turns_go_round_and_every_pod_of_one_is_gone_before_the_next(capsy
         return web.json_response({"items": items})
 
     application = web.Application()
+    application.router.add_get("/metrics", metrics)
     pods = application.router.add_resource("/api/v1/namespaces/{space}/pods")
     pods.add_route("POST", create)
     pods.add_route("DELETE", delete)
