@@ -18,12 +18,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import ssl
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -48,6 +50,9 @@ REPLICAS = 8
 ROUND_SECONDS = 0.5
 LONGEST_SECONDS = 60
 """After so long no further round is begun: on a busy machine rounds take longer."""
+BY_PROCESSOR = "by processor time"
+"""Note of the figures that are not by the clock."""
+
 MACHINE_TYPES = ("aws-m7i.metal-48xl", "aws-r8g.metal-48xl", "epyc9654-2s-nps4", "dgx-h100", "gcp-c3-highcpu-176")
 
 
@@ -63,19 +68,18 @@ def measure(quick: bool) -> Iterator[Figure]:
             path = Path(folder)
             own = SelfMade(path, ["localhost", "127.0.0.1"], utc_now())
             trust = ssl.create_default_context(cafile=str(own.ca))
-            echo = stack.enter_context(server(_echo_command(own), cores[0]))
+            echo = stack.enter_context(server(echo_command(own), cores[0]))
             ours = [
-                stack.enter_context(server(_webhook_command(own, _nodes_file(path, nodes)), cores[0]))
-                for nodes in NODES
+                stack.enter_context(server(webhook_command(own, nodes_file(path, nodes)), cores[0])) for nodes in NODES
             ]
             new = reviews(PODS)
             again = replicas(new[: PODS // REPLICAS], REPLICAS)
             for stream, bodies, clients in (("replicas", again, CLIENTS), ("new pods", new, CLIENTS[1:])):
                 for number in clients:
                     who = f"{stream}, 1 client" if number == 1 else f"{stream}, {number} clients"
-                    turns = _turns([echo, ours[0]], trust, bodies, number, rounds)
-                    yield from _against_echo(who, *asyncio.run(turns))
-            yield from _by_nodes(asyncio.run(_turns(ours, trust, new, 8, rounds)))
+                    taken = turns([echo, ours[0]], trust, bodies, number, rounds)
+                    yield from _against_echo(who, *asyncio.run(taken))
+            yield from _by_nodes(asyncio.run(turns(ours, trust, new, 8, rounds)))
     finally:
         os.sched_setaffinity(0, cores)
 
@@ -83,20 +87,24 @@ def measure(quick: bool) -> Iterator[Figure]:
 def _against_echo(who: str, echo: Sequence[Round], ours: Sequence[Round]) -> Iterator[Figure]:
     yield Figure("admission", f"{who}: decisions", "per s", tuple(a.by_clock for a in ours))
     yield Figure("admission", f"{who}: echoes", "per s", tuple(a.by_clock for a in echo))
-    yield from _ratios(f"{who}: decisions to echoes", echo, ours, Target(0.7, at_least=True))
+    yield from ratios("admission", f"{who}: decisions to echoes", echo, ours, Target(0.7, at_least=True))
 
 
 def _by_nodes(rates: Sequence[Sequence[Round]]) -> Iterator[Figure]:
     for nodes, many in zip(NODES[1:], rates[1:], strict=True):
         target = Target(0.8, at_least=True) if nodes == NODES[-1] else None
-        yield from _ratios(f"new pods, 8 clients: decisions with {nodes:,} nodes to {NODES[0]}", rates[0], many, target)
+        what = f"new pods, 8 clients: decisions with {nodes:,} nodes to {NODES[0]}"
+        yield from ratios("admission", what, rates[0], many, target)
 
 
-def _ratios(what: str, base: Sequence[Round], other: Sequence[Round], target: Target | None) -> Iterator[Figure]:
+def ratios(
+    section: str, what: str, base: Sequence[Round], other: Sequence[Round], target: Target | None = None
+) -> Iterator[Figure]:
+    """Of ``other`` to ``base``, each of two neighbouring rounds: by the clock, and by processor time."""
     pairs = list(zip(base, other, strict=True))
-    yield Figure("admission", what, "x", tuple(b.by_clock / a.by_clock for a, b in pairs), target)
+    yield Figure(section, what, "x", tuple(b.by_clock / a.by_clock for a, b in pairs), target)
     by_processor = tuple(b.by_processor / a.by_processor for a, b in pairs)
-    yield Figure("admission", what, "x", by_processor, target, "by processor time")
+    yield Figure(section, what, "x", by_processor, target, BY_PROCESSOR)
 
 
 # Servers.
@@ -128,38 +136,60 @@ class Round:
     """Answers for each second of the server's processor time."""
 
 
-def _echo_command(own: SelfMade) -> list[str]:
+def echo_command(own: SelfMade) -> list[str]:
+    """What sends the same bytes back."""
     return [sys.executable, "-m", "tests.bench.echo", str(own.cert), str(own.key)]
 
 
-def _webhook_command(own: SelfMade, nodes: Path) -> list[str]:
+def webhook_command(own: SelfMade, nodes: Path) -> list[str]:
+    """Our webhook with the nodes of a file."""
     armistice = [sys.executable, "-m", "webhook.command", "webhook", "--port", "0"]
     return [*armistice, "--cert", str(own.cert), "--key", str(own.key), "--nodes", str(nodes)]
 
 
 @contextmanager
-def server(command: Sequence[str], core: int, env: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """A process on one core, once it says that it is ready; ``env`` is added to the environment."""
+def server(
+    command: Sequence[str], core: int, env: Mapping[str, str] | None = None, port: int | None = None
+) -> Iterator[Server]:
+    """A process on one core, once it says that it is ready; ``env`` is added to the environment.
+
+    One that says nothing is told the ``port``, and is there once it listens.
+    """
     process = subprocess.Popen(
         command,
-        stdout=subprocess.PIPE,
+        stdout=subprocess.PIPE if port is None else subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         text=True,
         preexec_fn=pin(core),
         env={**os.environ, **(env or {})},
     )
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("ready"):
-                port = urlsplit(line.split()[1]).port
-                assert port is not None
-                yield Server(process.pid, port)
-                return
-        raise RuntimeError(f"{' '.join(command)} ended with {process.wait()} before it served")
+        served = _said(process) if port is None else _listening(process, port)
+        if served is None:
+            raise RuntimeError(f"{' '.join(command)} ended with {process.wait()} before it served")
+        yield Server(process.pid, served)
     finally:
         process.kill()
         process.wait()
+
+
+def _said(process: subprocess.Popen[str]) -> int | None:
+    """The port that it says; None when it ends before."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("ready"):
+            return urlsplit(line.split()[1]).port
+    return None
+
+
+def _listening(process: subprocess.Popen[str], port: int) -> int | None:
+    """The port, once somebody listens there; None when the process ends before."""
+    while process.poll() is None:
+        with suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            return port
+        time.sleep(0.02)
+    return None
 
 
 def pin(core: int) -> Callable[[], None]:
@@ -167,7 +197,7 @@ def pin(core: int) -> Callable[[], None]:
     return lambda: os.sched_setaffinity(0, [core])
 
 
-def _nodes_file(folder: Path, number: int) -> Path:
+def nodes_file(folder: Path, number: int) -> Path:
     """Nodes as a cluster has them: a few machine types; of one type the memory differs by some KiB from node to node,
     because firmware and kernel keep a little more or less."""
     types = [catalogue.machine(name) for name in MACHINE_TYPES]
@@ -187,6 +217,15 @@ def as_node(machine: Machine, index: int) -> Machine:
 
 
 # The client.
+
+
+def whole(answer: bytes) -> bool:
+    """Whether all of an HTTP answer with a body of JSON is there, by its length or by the last of its chunks."""
+    head = answer.find(b"\r\n\r\n")
+    at = answer.find(b"Content-Length: ", 0, max(head, 0))
+    if at < 0:
+        return head >= 0 and answer.endswith(b"\r\n0\r\n\r\n")  # which no JSON holds: in there a line ends without \r
+    return len(answer) >= head + 4 + int(answer[at + 16 : answer.find(b"\r", at)])
 
 
 class _Connection(asyncio.Protocol):
@@ -225,11 +264,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        head = self._buffer.find(b"\r\n\r\n")
-        if head < 0:
-            return
-        at = self._buffer.find(b"Content-Length: ", 0, head) + 16
-        if len(self._buffer) < head + 4 + int(self._buffer[at : self._buffer.find(b"\r", at)]):
+        if not whole(self._buffer):
             return
         if not self._buffer.startswith(b"HTTP/1.1 200 "):
             self.failure = self._buffer[:400].decode(errors="replace")
@@ -246,7 +281,7 @@ class _Connection(asyncio.Protocol):
             self.idle.set_result(None)
 
 
-async def _turns(
+async def turns(
     servers: Sequence[Server], trust: ssl.SSLContext, bodies: Sequence[bytes], clients: int, rounds: int
 ) -> list[list[Round]]:
     """Each server's rounds, which take turns; the first ones warm up and are not counted."""
