@@ -31,8 +31,8 @@ PROVED_WITHIN = 60.0
 
 @contextmanager
 def full_run(node: Node) -> Iterator[None]:
-    """/run of the node is full meanwhile. It is made small first, for what fills it is the node's memory. The lab's agent
-    has its files there: they are laid elsewhere for as long."""
+    """/run of the node is full meanwhile. It is made small first, for what fills it is the node's memory. Files of the
+    lab's agent are there, too: they are laid elsewhere for as long."""
     size = node.sh("df -B1 --output=size /run | tail -n 1").strip()
     node.sh("for one in script out err; do : >/dev/shm/$one; mount --bind /dev/shm/$one /run/agent.$one; done")
     try:

@@ -52,7 +52,7 @@ def test_stopped_in_the_middle_of_a_call_it_harms_nobody_and_going_on_it_binds_t
 
 
 def given_up(node: Node, since: str) -> list[str]:
-    """What containerd has written down of plugins since, in seconds of 1970."""
+    """What containerd has said since, in seconds of 1970, of calls that a plugin did not answer in time."""
     said = node.sh(f"journalctl -q -o cat -u containerd --since=@{since}")
     print(said)
-    return [line for line in said.splitlines() if "plugin" in line]
+    return [line for line in said.splitlines() if "closing plugin" in line]
