@@ -148,9 +148,10 @@ class Record:
         items[:] = kept
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """A scenario is set up, called and taken down; a failure in any of them counts."""
+        """A scenario is set up, called and taken down, which holds the node to being as it was found. One that cannot be
+        set up has shown nothing."""
         scenario = self.scenarios[report.nodeid]
-        scenario.failed |= report.failed
+        scenario.failed |= report.failed and report.when != "setup"
         if report.when == "call":
             scenario.passed = report.passed
             scenario.seconds = report.duration

@@ -105,6 +105,7 @@ def test_only_the_scenarios_of_the_wanted_faults_are_run_and_each_phase_of_them_
     record.pytest_collection_modifyitems(config, items)
     assert [item.nodeid for item in items] == ["both"]
     assert [item.nodeid for item in left_out] == ["one", "none"]
+    record.pytest_runtest_logreport(report("setup", "failed", 1.0))
     assert record.verdict("disk-full") is Verdict.NOT_SHOWN
     for phase in ("setup", "call", "teardown"):
         record.pytest_runtest_logreport(report(phase, "passed", 7.0))
