@@ -148,8 +148,8 @@ class Record:
         items[:] = kept
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """A scenario is set up, called, and taken down, where the node has to be as it was found. One that cannot be set
-        up has shown nothing."""
+        """A scenario is set up, called, and taken down, where the node has to be as it was found. One that cannot be
+        set up has shown nothing."""
         scenario = self.scenarios[report.nodeid]
         scenario.failed |= report.failed and report.when != "setup"
         if report.when == "call":
