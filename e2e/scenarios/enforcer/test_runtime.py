@@ -46,7 +46,10 @@ def test_containerd_is_killed_at_moments_of_a_pods_start_and_all_pods_end_up_bou
         until(partial(another_runs, node, victim), BACK_WITHIN, "containerd is not started again")
 
     def all_bound() -> bool:
-        watch.look()
+        try:
+            watch.look()
+        except AssertionError as error:  # nothing that waiting would make good
+            pytest.fail(str(error))
         names = ("before", *(moment.name.lower() for moment in MOMENTS))
         assert_disjoint({name: exclusive_cpus(armed, enforced, name, 2) for name in names})
         return True

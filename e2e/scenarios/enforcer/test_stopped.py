@@ -18,7 +18,7 @@ from e2e.scenarios.enforcer.bound import assert_off, exclusive_cpus
 
 pytestmark = pytest.mark.slow
 
-STOPPED = 6.0
+STOPPED = 4.0
 """Seconds; containerd waits 2 for an answer of a plugin."""
 
 BOUND_WITHIN = 60.0

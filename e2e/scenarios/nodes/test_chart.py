@@ -66,7 +66,7 @@ BEHIND = DAY / 2
 """Seconds: before the webhook's authorities began, which is an hour before the chart was installed. The lab's own
 certificates, by which the node's clients know the API server, begin a day before."""
 
-NOTICED = 8.0
+NOTICED = 6.0
 """Seconds in which replicas look at the clock and at the API server's, at least once, and the kubelet asks them whether
 they are ready, as often as makes them not so."""
 
