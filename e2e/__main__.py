@@ -149,6 +149,28 @@ def logs(name: str, daemon: str) -> None:
             click.echo(line, nl=False)
 
 
+@main.command(epilog="\b\nExample:\n  python -m e2e faults --list\n  python -m e2e faults etcd-paused disk-full")
+@click.option("--list", "only_list", is_flag=True, help="Say what they are, and do nothing.")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+def faults(names: tuple[str, ...], only_list: bool) -> None:
+    """Break what a cluster stands on, and see whether what must hold does; all faults, or those named.
+
+    Exit code 0: all held; 1: one did not; 2: one could not be shown.
+    """
+    from e2e import faults as every  # pytest, which the other commands do without
+
+    wanted = every.chosen(names)
+    if only_list:
+        for fault in wanted:
+            click.echo(f"{fault.name}\n{every.described(fault)}")
+        return
+    netns.require()
+    record = every.run(wanted)
+    for fault in wanted:
+        click.echo(f"\n{every.line(record, fault)}\n{every.described(fault)}")
+    sys.exit(every.status(record, wanted))
+
+
 @main.command()
 @provider_option
 @name_option

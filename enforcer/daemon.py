@@ -191,6 +191,8 @@ class Daemon:
         while True:
             await asyncio.sleep(self.settings.tick)
             self._check_keys()
+            if self.report.failing:  # the disk may have room again, and nothing else would tell
+                self.plugin.changed.set()
             if self.kubelet.check():
                 await self.plugin.learn_kubelet(self.kubelet.cpu_manager is CpuManager.STATIC)
             turn = turn or deque(self.plugin.state.pods)

@@ -56,6 +56,11 @@ class ReportFile:
         self._complained, self._written = False, text
         return ""
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last write failed: what the file says, if it is there, is old."""
+        return self._complained
+
     def _complain(self, error: OSError) -> str:
         if self._complained:
             return ""

@@ -11,7 +11,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import kill
 from pathlib import Path
@@ -187,14 +188,8 @@ class ControlPlane:
     def freeze(self, folder: Path) -> None:
         """Copy what a later ``start(seed=folder)`` needs; etcd stands still for the moment of the copy."""
         folder.mkdir(parents=True, exist_ok=True)
-        etcd = self.run.pid("etcd")
-        if etcd is None:
-            raise LabError(f"etcd of the run {self.run.name!r} does not run; see {self.run.logs / 'etcd.log'}")
-        kill(etcd, signal.SIGSTOP)
-        try:
+        with self.paused("etcd"):
             shutil.copytree(self.folder / "etcd", folder / "etcd")
-        finally:
-            kill(etcd, signal.SIGCONT)
         shutil.copytree(self.folder / "pki", folder / "pki")
         shutil.copy(self.folder / "ports.json", folder / "ports.json")
 
@@ -206,15 +201,29 @@ class ControlPlane:
     def outage(self, seconds: float) -> None:
         """No API server for so long: killed, and started again as it was. Returns when it is ready."""
         name = "kube-apiserver"
-        pid = self.run.pid(name)
-        if pid is None:
-            raise LabError(f"{name} of the run {self.run.name!r} does not run; see {self.run.logs / name}.log")
+        pid = self._alive(name)
         argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
         kill(pid, signal.SIGKILL)
         self.run.end(name)
         time.sleep(seconds)
         self.run.spawn(name, argv)
         self._wait(name, self._api_ready)
+
+    @contextmanager
+    def paused(self, name: str) -> Iterator[None]:
+        """A daemon stands still (SIGSTOP) meanwhile; whoever speaks to it waits."""
+        pid = self._alive(name)
+        kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            kill(pid, signal.SIGCONT)
+
+    def _alive(self, name: str) -> int:
+        pid = self.run.pid(name)
+        if pid is None:
+            raise LabError(f"{name} of the run {self.run.name!r} does not run; see {self.run.logs / name}.log")
+        return pid
 
     # Starting.
 

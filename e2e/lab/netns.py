@@ -74,11 +74,17 @@ def add_address(name: str, address: str) -> None:
 
 
 def add_hole(name: str, address: str) -> None:
-    """An address of the namespace that swallows what is sent there: a cable whose other end nobody holds."""
+    """An address that swallows what the namespace sends there, on open connections too: a cable whose other end nobody
+    holds."""
     if "hole" not in _ip("-n", name, "-brief", "link").split():
         _ip("-n", name, "tuntap", "add", "dev", "hole", "mode", "tun")
     _ip("-n", name, "link", "set", "hole", "up")
     _ip("-n", name, "route", "replace", f"{address}/32", "dev", "hole")
+
+
+def close_hole(name: str, address: str) -> None:
+    """What is sent to the address goes where it went before."""
+    _ip("-n", name, "route", "delete", f"{address}/32", "dev", "hole")
 
 
 def _program() -> str:

@@ -106,10 +106,7 @@ class Replicas:
     def retire(self, number: int) -> None:
         """One less: told to leave and no longer looked after, at the same time. Returns when it is gone."""
         self.numbers.remove(number)
-        pid = self.plane.run.pid(self.name(number))
-        if pid is None:
-            raise LabError(f"{self.name(number)} has ended by itself; see {self.log(number)}")
-        os.kill(pid, signal.SIGTERM)
+        os.kill(self._alive(number), signal.SIGTERM)
         self.keep([address(one) for one in self.numbers])
         end = time.monotonic() + GRACE
         while self.plane.run.pid(self.name(number)) is not None and self.plane.run.ended(self.name(number)) is None:
@@ -117,6 +114,22 @@ class Replicas:
                 raise LabError(f"{self.name(number)} did not end within {GRACE:.0f} s; see {self.log(number)}")
             time.sleep(0.05)
         self.plane.run.end(self.name(number))
+
+    def kill(self, number: int) -> None:
+        """kill -9. It stays in the list until the keeper asks it and gets no answer, as a pod's would."""
+        self.numbers.remove(number)
+        os.kill(self._alive(number), signal.SIGKILL)
+        self.plane.run.end(self.name(number))
+
+    def pids(self) -> dict[int, int]:
+        """The process id of each that runs."""
+        return {number: self._alive(number) for number in self.numbers}
+
+    def _alive(self, number: int) -> int:
+        pid = self.plane.run.pid(self.name(number))
+        if pid is None:
+            raise LabError(f"{self.name(number)} has ended by itself; see {self.log(number)}")
+        return pid
 
     def roll(self) -> None:
         """Replace each of them, one after the other."""

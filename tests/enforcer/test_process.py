@@ -61,8 +61,8 @@ def _got(url: str) -> tuple[int, str]:
 
 
 @asynccontextmanager
-async def running(folder: Path, port: int) -> AsyncIterator[Running]:
-    words = [*arguments(folder), "--listen", f"127.0.0.1:{port}"]
+async def running(folder: Path, port: int, *more: str) -> AsyncIterator[Running]:
+    words = [*arguments(folder), "--listen", f"127.0.0.1:{port}", *more]
     process = await asyncio.create_subprocess_exec(sys.executable, *words, stderr=asyncio.subprocess.PIPE)
     try:
         yield Running(process, port)
@@ -143,14 +143,20 @@ async def test_it_ends_when_told_and_takes_nothing_back(tmp_path: Path, port: in
         assert daemon.process.returncode == 0
 
 
-async def test_a_report_that_cannot_be_written_stops_nothing(tmp_path: Path, port: int) -> None:
+async def test_a_report_that_cannot_be_written_stops_nothing_and_is_written_once_it_can(
+    tmp_path: Path, port: int
+) -> None:
     make_node(tmp_path)
     (tmp_path / "state").write_text("a file where the folder should be")
-    async with running(tmp_path, port) as daemon, FakeRuntime(tmp_path / "nri.sock") as runtime:
+    async with running(tmp_path, port, "--tick", "1") as daemon, FakeRuntime(tmp_path / "nri.sock") as runtime:
         await runtime.plugin()
         line = await daemon.says("cannot be written")
         assert "pods are bound all the same" in line
         assert (await daemon.get("/readyz"))[0] == 200
+        (tmp_path / "state").unlink()
+        async with asyncio.timeout(30):
+            while not (tmp_path / "state/report.json").exists():
+                await asyncio.sleep(0.1)
 
 
 async def test_a_port_that_is_taken_is_told(tmp_path: Path, port: int) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from time import monotonic
 from typing import Any
 
 import aiohttp
@@ -119,13 +120,18 @@ class Writer:
         self._api = api
         self._clock = clock
         self._owner = owner
-        self._ahead = timedelta()
+        self._heard: tuple[datetime, float] | None = None
+        """The API server's time, and ours by a clock that is never set, of its last answer."""
 
     def now(self) -> datetime:
-        """The wall clock; the API server's, as its last answer has it, where the two differ by more than a slow answer
-        explains. It is the one that judges certificates."""
+        """The wall clock; the API server's, gone on since its last answer, where the two differ by more than a slow
+        answer explains. It is the one that judges certificates, and ours may be set at any moment."""
         now = self._clock()
-        return now + self._ahead if abs(self._ahead) > SLOW else now
+        if self._heard is None:
+            return now
+        said, at = self._heard
+        theirs = said + timedelta(seconds=monotonic() - at)
+        return theirs if abs(theirs - now) > SLOW else now
 
     async def get(self, place: Place) -> Json | None:
         """The object; None where there is none."""
@@ -213,9 +219,11 @@ class Writer:
 
     def _hear_time(self, date: str) -> None:
         try:
-            self._ahead = parsedate_to_datetime(date) - self._clock()
+            said = parsedate_to_datetime(date)
         except (ValueError, TypeError):
             return  # a date that cannot be read tells nothing
+        if said.tzinfo is not None:
+            self._heard = said, monotonic()
 
     @staticmethod
     async def _check(place: Place, verb: str, answer: Any) -> None:

@@ -12,8 +12,8 @@ from e2e.assertions import (
 )
 from e2e.lab.namespace import Namespace
 from e2e.lab.workload import OWN_MEMORY
-from e2e.observe import Container, Sight, numbers
-from e2e.scenarios.enforcer.armed import Armed
+from e2e.observe import Container, Sight, glance, numbers
+from e2e.scenarios.enforcer.armed import Armed, alone
 
 
 def assert_bubble_bound(armed: Armed, namespace: Namespace, pod: str, cpus: int) -> frozenset[int]:
@@ -74,3 +74,19 @@ def exclusive_cpus(armed: Armed, namespace: Namespace, pod: str, cpus: int, name
     strangers = [task for task in sight.tasks_on(own.cpus) if not task.group.startswith(group.path)]
     assert not strangers, f"others may run on CPUs of pod {pod}: {', '.join(map(str, strangers[:5]))}"
     return own.cpus
+
+
+def assert_off(armed: Armed, namespace: Namespace, pod: str, taken: frozenset[int]) -> None:
+    """Whatever there is of a pod, bound or not or nothing yet, none of it may run on CPUs that are somebody else's."""
+    uid = str(namespace.get("pod", pod)["metadata"]["uid"]).replace("-", "_")
+    for path, group in glance(armed.cluster.node).groups.items():
+        if f"pod{uid}.slice" in path:
+            assert_disjoint({f"/{path}, of pod {pod},": group.cpus, "what is taken": taken})
+
+
+def assert_whole_node_is_free(armed: Armed) -> None:
+    """Two pods of 7 CPUs, as many as the node can hold, are bound at once: nothing of earlier ones is kept."""
+    space = armed.enforced()
+    for name in ("whole-one", "whole-two"):
+        armed.cluster.runs(space, alone(name, 7))
+        exclusive_cpus(armed, space, name, 7)

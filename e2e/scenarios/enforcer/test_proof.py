@@ -22,6 +22,7 @@ def widen(armed: Armed, namespace: Namespace, pod: str, container: str) -> None:
     armed.cluster.node.sh(f"echo 0-{armed.cluster.node.shape.cpus - 1} >{scope}/cpuset.cpus")
 
 
+@pytest.mark.fault("cgroups-changed")
 def test_a_bound_pod_is_proved_and_one_widened_by_hand_is_not_and_is_repaired(
     armed: Armed, enforced: Namespace
 ) -> None:
@@ -47,6 +48,7 @@ def test_a_bound_pod_is_proved_and_one_widened_by_hand_is_not_and_is_repaired(
     assert told, f"no event says that it was repaired: {events(enforced, 'own')}"
 
 
+@pytest.mark.fault("cgroups-changed")
 def test_a_partition_that_somebody_dissolves_is_made_again(armed: Armed, enforced: Namespace) -> None:
     armed.cluster.runs(enforced, bubble("own", 2))
     before = assert_bubble_bound(armed, enforced, "own", 2)

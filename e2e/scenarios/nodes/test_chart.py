@@ -6,9 +6,15 @@ The node's containerd is the one that lets pods with an intent wait while the en
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,13 +24,13 @@ from typing import Any
 import pytest
 
 from e2e.assertions import assert_subset
-from e2e.lab import armistice
+from e2e.lab import armistice, netns
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.enforcer import NAMESPACE, RELEASE, TOPOLOGIES, Enforcer
 from e2e.lab.helm import CHART, Release
 from e2e.lab.images import BUSYBOX
 from e2e.lab.inject import LABEL, LATE, Injector
-from e2e.lab.installed import SWITCH_OFF
+from e2e.lab.installed import CONFIGURATION, SERVICE, SWITCH_OFF
 from e2e.lab.kubelet import Containerd
 from e2e.lab.namespace import Namespace
 from e2e.lab.shapes import named
@@ -34,6 +40,7 @@ from e2e.observe import container_ids
 from e2e.scenarios.enforcer.armed import SINGLE, Armed, alone, bubble, until
 from e2e.scenarios.enforcer.bound import assert_bubble_bound, exclusive_cpus
 from e2e.scenarios.nodes.conftest import Cluster, ready_node
+from e2e.scenarios.plane.test_away import MUTATE, SPENT, VALIDATE
 from shared.seal import ANNOTATION
 
 pytestmark = pytest.mark.slow
@@ -47,6 +54,21 @@ VALUES: dict[str, Any] = {
     "enforcer": {"image": {"tag": "dev"}},
 }
 """Images as ``lab/armistice`` names them, which the node has."""
+
+HEALED_WITHIN = 20.0
+"""Seconds from the first packet that passes again until pods come in; a call that was lost ends with its timeout."""
+
+DAY = 24 * 3600.0
+AHEAD = 31 * DAY
+"""Seconds: a day more than the webhook's certificates live."""
+
+BEHIND = DAY / 2
+"""Seconds: before the webhook's authorities began, which is an hour before the chart was installed. The lab's own
+certificates, by which the node's clients know the API server, begin a day before."""
+
+NOTICED = 6.0
+"""Seconds in which replicas look at the clock and at the API server's, at least once, and the kubelet asks them whether
+they are ready, as often as makes them not so."""
 
 EXAMPLES = CHART / "examples"
 EXAMPLE = "armistice-example"
@@ -238,6 +260,133 @@ def test_the_enforcer_is_killed_and_comes_back_and_nothing_moves(day: Day, fresh
     day.armed.cluster.runs(fresh, alone("after", 1))
     exclusive_cpus(day.armed, fresh, "after", 1)
     day.assert_kept()
+
+
+@pytest.mark.fault("webhook-black-holed")
+def test_the_network_to_the_webhook_swallows_everything_and_only_pods_that_are_to_be_judged_wait_for_it(
+    day: Day, fresh: Namespace
+) -> None:
+    label(fresh, f"{ENFORCE}={SINGLE}")
+    until(lambda: has_intent(fresh, alone("probe", 1)), 30, "the label has no effect")
+    day.armed.cluster.runs(fresh, alone("bound", 2))
+    own, plain = exclusive_cpus(day.armed, fresh, "bound", 2), Namespace.make(day.plane)
+    with swallowed(day):
+        began = time.monotonic()
+        refused = fresh.create_dry(alone("probe", 1))
+        took = time.monotonic() - began
+        assert refused.returncode == 1
+        assert "context deadline exceeded" in refused.stderr
+        assert took <= MUTATE + VALIDATE + SPENT, f"it was refused after {took:.1f} s"
+        began = time.monotonic()
+        assert plain.create_dry(alone("probe", 1)).stderr == ""
+        assert time.monotonic() - began <= SPENT
+        assert exclusive_cpus(day.armed, fresh, "bound", 2) == own
+    until(lambda: has_intent(fresh, alone("probe", 1)), HEALED_WITHIN, "the webhook is not asked again")
+    plain.drop()
+
+
+@contextmanager
+def swallowed(day: Day) -> Iterator[None]:
+    """Whatever the API server sends to a pod of the webhook is lost meanwhile."""
+    addresses = [one["status"]["podIP"] for one in replicas(day)]
+    for address in addresses:
+        netns.add_hole(day.plane.netns, address)
+    try:
+        yield
+    finally:
+        for address in addresses:
+            netns.close_hole(day.plane.netns, address)
+
+
+def replicas(day: Day) -> list[dict[str, Any]]:
+    """The pods of the webhook that are not being deleted."""
+    words = ("get", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/component=webhook", "-o", "json")
+    found = json.loads(day.plane.kubectl(*words))["items"]
+    return [one for one in found if "deletionTimestamp" not in one["metadata"]]
+
+
+@pytest.mark.fault("clock-stepped")
+def test_the_nodes_clock_is_set_far_ahead_and_back_and_behind_and_no_pod_is_refused(day: Day, fresh: Namespace) -> None:
+    """Every certificate of the webhook has ended, or has yet to begin, by the clock of the machine that it is on."""
+    label(fresh, f"{ENFORCE}={SINGLE}")
+    until(lambda: has_intent(fresh, alone("probe", 1)), 30, "the label has no effect")
+    day.armed.cluster.runs(fresh, alone("before", 2))
+    own = exclusive_cpus(day.armed, fresh, "before", 2)
+    with asked_all_the_while(fresh) as refused:
+        try:
+            assert all(ends < time.time() + AHEAD for ends in certificates_end(day)), "none would have ended"
+            set_clock(day, AHEAD)
+            time.sleep(NOTICED)
+            replace_a_replica(day)
+            day.armed.cluster.runs(fresh, alone("ahead", 1))
+            exclusive_cpus(day.armed, fresh, "ahead", 1)
+            assert all(ends < time.time() + AHEAD for ends in certificates_end(day)), "made by the node's clock"
+            set_clock(day, -BEHIND)
+            time.sleep(NOTICED)
+            assert len(certificates_end(day)) == len(replicas(day))
+        finally:
+            set_clock(day, 0)
+        time.sleep(NOTICED)
+        assert len(certificates_end(day)) == len(replicas(day))
+    assert refused == []
+    assert exclusive_cpus(day.armed, fresh, "before", 2) == own
+
+
+@contextmanager
+def asked_all_the_while(namespace: Namespace) -> Iterator[list[str]]:
+    """A pod is asked for again and again meanwhile; what was said of those that were refused, complete at the end."""
+    over, refused, asked = threading.Event(), list[str](), list[float]()
+
+    def ask() -> None:
+        while not over.wait(0.1):
+            done = namespace.create_dry(alone("probe", 1))
+            asked.append(time.time())
+            if done.returncode:
+                refused.append(f"at {asked[-1]:.1f}: {done.stderr}")
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield refused
+    finally:
+        over.set()
+        asking.join()
+    print(f"{len(asked)} pods asked for, {len(refused)} refused")
+    assert asked, "nothing was asked"
+
+
+def set_clock(day: Day, ahead: float) -> None:
+    """Set the node's clock so many seconds ahead of ours."""
+    day.armed.cluster.node.sh(f"date -s @{time.time() + ahead:.0f}")
+
+
+def replace_a_replica(day: Day) -> None:
+    """Another pod in the place of one of the webhook's; returns when it is ready."""
+    gone, *_ = replicas(day)
+    day.plane.kubectl("delete", "pod", gone["metadata"]["name"], "-n", NAMESPACE, "--wait=false")
+    day.plane.kubectl("rollout", "status", f"deployment/{SERVICE}", "-n", NAMESPACE, "--timeout=120s")
+
+
+_HANDSHAKE = """
+import socket, ssl, sys
+trust = ssl.create_default_context(cadata=sys.stdin.read())
+for address in sys.argv[2:]:
+    with socket.create_connection((address, 8443), timeout=10) as raw:
+        with trust.wrap_socket(raw, server_hostname=sys.argv[1]) as spoken:
+            print(ssl.cert_time_to_seconds(spoken.getpeercert()["notAfter"]))
+"""
+
+
+def certificates_end(day: Day) -> list[float]:
+    """When the certificate of each replica ends, in seconds of 1970. The API server's network and clock, and the bundle
+    that it trusts, have to accept all of them: a handshake that fails raises."""
+    configuration = json.loads(day.plane.kubectl("get", "validatingwebhookconfiguration", CONFIGURATION, "-o", "json"))
+    bundle = base64.b64decode(configuration["webhooks"][0]["clientConfig"]["caBundle"]).decode()
+    addresses = [one["status"]["podIP"] for one in replicas(day)]
+    argv = [sys.executable, "-c", _HANDSHAKE, f"{SERVICE}.{NAMESPACE}.svc", *addresses]
+    done = subprocess.run(day.plane.inside(argv), input=bundle, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [float(word) for word in done.stdout.split()]
 
 
 def test_an_upgrade_replaces_all_of_our_pods_and_none_of_anybody_elses(day: Day) -> None:

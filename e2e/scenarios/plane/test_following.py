@@ -162,6 +162,12 @@ def topology() -> Manifest:
     return {**published(), "topologyPolicies": []}
 
 
+def install_crd(site: Site) -> None:
+    """What topologies are, as the chart brings it."""
+    site.plane.kubectl("apply", "-f", str(CRD))
+    site.plane.kubectl("wait", "--for=condition=Established", "crd/noderesourcetopologies.topology.node.k8s.io")
+
+
 def published_by_a_node(site: Site) -> None:
     """The node and its topology are there."""
     site.apply(node())
@@ -179,8 +185,7 @@ def test_a_crd_that_is_installed_later_and_a_topology_that_is_published_come_to_
     site: Site, namespace: Namespace
 ) -> None:
     site.label(namespace, f"{ENFORCE}={SINGLE}")
-    site.plane.kubectl("apply", "-f", str(CRD))
-    site.plane.kubectl("wait", "--for=condition=Established", "crd/noderesourcetopologies.topology.node.k8s.io")
+    install_crd(site)
     published_by_a_node(site)
     soon(lambda: turned_away(namespace))
     assert site.metric('armistice_cluster_absent{resource="noderesourcetopologies"}') == 0
@@ -244,7 +249,9 @@ def test_a_node_that_a_pod_does_not_select_does_not_count_for_it(site: Site, nam
     site.plane.kubectl("label", "node", "lab-2x4", "pool-")
 
 
+@pytest.mark.fault("api-server-killed")
 def test_an_api_server_that_dies_and_comes_back_is_gone_on_with(site: Site, namespace: Namespace) -> None:
+    install_crd(site)
     published_by_a_node(site)
     site.label(namespace, f"{ENFORCE}={SINGLE}")
     soon(lambda: turned_away(namespace))

@@ -188,6 +188,16 @@ async def test_the_clock_of_the_api_server_counts_where_ours_is_wrong(server: St
             assert abs(writer.now() - utc_now() - off) < timedelta(seconds=3)
 
 
+async def test_a_clock_that_is_set_after_the_last_answer_is_not_believed_until_the_next_one(server: Stored) -> None:
+    ahead = [timedelta()]
+    async with server.client() as api:
+        writer = Writer(api, lambda: utc_now() + ahead[-1])
+        await writer.get(PLACE)
+        for days in (31, -31, 0):
+            ahead.append(timedelta(days=days))
+            assert abs(writer.now() - utc_now()) < timedelta(seconds=3)
+
+
 async def test_a_watch_tells_of_what_comes_changes_and_goes(server: Stored, writer: Writer) -> None:
     heard: list[None] = []
 
