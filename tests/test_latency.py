@@ -132,7 +132,9 @@ def test_requests_that_were_due_while_the_server_stood_still_are_sent_and_counte
     with serving(program, unused_tcp_port) as server:
         argv = [str(program), "load", "-port", str(unused_tcp_port), "-rate", "100", "-seconds", "60"]
         client = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        time.sleep(0.5)
+        assert client.stdout is not None
+        assert client.stdout.readline() == "begun\n"
+        time.sleep(0.2)
         os.kill(server.pid, signal.SIGSTOP)
         time.sleep(0.5)
         os.kill(server.pid, signal.SIGCONT)

@@ -173,7 +173,6 @@ def _measured(cluster: Cluster, space: Namespace, rounds: int, seconds: float, s
     groups = {APP: seen[APP].group.path, SIDE: seen[SIDE].group.path, HOST: f"system.slice/{DAEMON}.service"}
     places = {name: _allowed(sight, group) for name, group in groups.items()}
     with _client(cluster.plane, space) as client:
-        time.sleep(SETTLE)
         spans = tuple(_spans(cluster, groups, rounds, seconds, stalls))
         return Trial(places, spans, _answers(client))
 
@@ -206,6 +205,9 @@ def _client(plane: ControlPlane, space: Namespace) -> Iterator[subprocess.Popen[
     pipe = subprocess.PIPE
     process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     try:
+        assert process.stdout is not None
+        if process.stdout.readline() != "begun\n":
+            raise LabError(f"the client in the pod did not begin: {process.communicate()[1].strip()}")
         yield process
     finally:
         process.kill()
@@ -222,7 +224,7 @@ def _answers(client: subprocess.Popen[str]) -> tuple[Request, ...]:
 def _spans(
     cluster: Cluster, groups: Mapping[str, str], rounds: int, seconds: float, stalls: Callable[[], float]
 ) -> Iterator[Span]:
-    """Silence and noise by turns; ends in silence."""
+    """Silence and noise by turns; ends in silence, in which what was due before is answered."""
     reader = _reader(groups)
     for noisy in [False, True] * rounds:
         _tell(cluster, groups, "CONT" if noisy else "STOP")
@@ -235,6 +237,7 @@ def _spans(
         used = {name: (last.used[name] - first.used[name]) / length for name in groups}
         yield believed(Span(noisy, first.clock, last.clock, used, stalled / length))
     _tell(cluster, groups, "STOP")
+    time.sleep(SETTLE)
 
 
 def _tell(cluster: Cluster, groups: Mapping[str, str], signal: str) -> None:

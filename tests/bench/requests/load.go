@@ -27,6 +27,9 @@ type request struct {
 // warmUp requests come first: their answers are checked, and they are not written down.
 const warmUp = 20
 
+// begun is the first line of the output, written when the first request is due soon.
+const begun = "begun"
+
 // run sends the requests and writes a line for each: due, sent, done, queued, in nanoseconds.
 func (l load) run(port int, out io.Writer) error {
 	if l.rate <= 0 || l.seconds <= 0 || l.bytes < 8 || l.bytes > largest {
@@ -51,6 +54,7 @@ func (l load) run(port int, out io.Writer) error {
 			return err
 		}
 	}
+	fmt.Fprintln(out, begun)
 	made, err := l.ask(server, wait)
 	if err != nil {
 		return err
