@@ -14,7 +14,10 @@ from rich.console import Console
 
 from tests.bench.report import Figure, Report, as_json, markdown, show
 
-SECTIONS = ("allocator", "packing", "exact", "start", "enforcer", "admission", "webhooks", "create", "cluster")
+SECTIONS = (
+    "allocator", "packing", "kubelet", "exact", "start", "enforcer", "node",
+    "admission", "webhooks", "create", "cluster", "latency",
+)  # fmt: skip
 """A module of this package each, with ``measure(quick)``."""
 
 

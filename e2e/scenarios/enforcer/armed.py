@@ -155,19 +155,28 @@ def armed_node(
     containerd: Containerd = Containerd.DEBIAN,
     variant: KubeletVariant = KubeletVariant.NONE,
 ) -> Iterator[Armed]:
-    """A Ready node whose enforcer is ready, and a webhook (case ``auto``) that knows what the node published."""
+    """A Ready node that binds, with a daemon of the host that was told to run everywhere."""
     images = (armistice.image("enforcer", plane.run.progress),)
-    key = SigningKey.make(folder)
     with ready_node(plane, shape, variant, containerd=containerd, images=images) as node:
         every = f"0-{shape.cpus - 1}"
         node.sh(f"systemd-run -q --unit={STRAY} taskset -c {every} sh -c 'while :; do sleep 0.2; done'")
-        enforcer = Enforcer.install(plane, node, key)
-        try:
-            with plane.run.progress.phase(f"enforcer of {node.name} ready"):
-                enforcer.wait_ready()
-                topology = enforcer.write_topology(folder / "nodes.json")
-            armed = Armed(Cluster(plane, node), enforcer, key, topology)
-            with armed.judged("auto"):
-                yield armed
-        finally:
-            enforcer.remove()
+        with armistice_on(Cluster(plane, node), folder) as found:
+            yield found
+
+
+@contextmanager
+def armistice_on(cluster: Cluster, folder: Path) -> Iterator[Armed]:
+    """A node that has the enforcer's image: its enforcer is ready, and a webhook (case ``auto``) knows what the node
+    published."""
+    plane, node = cluster.plane, cluster.node
+    key = SigningKey.make(folder)
+    enforcer = Enforcer.install(plane, node, key)
+    try:
+        with plane.run.progress.phase(f"enforcer of {node.name} ready"):
+            enforcer.wait_ready()
+            topology = enforcer.write_topology(folder / "nodes.json")
+        found = Armed(cluster, enforcer, key, topology)
+        with found.judged("auto"):
+            yield found
+    finally:
+        enforcer.remove()

@@ -1,0 +1,3 @@
+module armistice.dev/bench/requests
+
+go 1.26.0
