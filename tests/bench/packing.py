@@ -99,13 +99,13 @@ def outcomes(variant: Variant, seed: int, count: int) -> list[Outcome]:
 
 
 def _outcome(variant: Variant, name: str, seed: str) -> Outcome:
-    ledger, deck = _start(name, variant.smt, variant.pin)
+    ledger, deck = start(name, variant.smt, variant.pin)
     pods = list(islice(deck.sequence(random.Random(seed)), LONGEST))
     return run(ledger, kubelet_of(ledger, variant), pods)
 
 
 @cache
-def _start(name: str, smt: Smt, pin: bool) -> tuple[Ledger, Deck]:
+def start(name: str, smt: Smt, pin: bool) -> tuple[Ledger, Deck]:
     """The machine with its first core and some memory reserved. No CPU counts as isolated: a kubelet knows no such."""
     machine = replace(catalogue.machine(name), isolated=EMPTY)
     empty = Ledger.of(machine, machine.cores[0], RESERVED_MEMORY)
