@@ -36,7 +36,7 @@ class Fate:
     nodes: tuple[int, ...]
     """Kernel ids of the NUMA nodes that the memory manager bound the pod to."""
     microseconds: float
-    """What the topology manager's Admit took: hints, their merger and the allocation."""
+    """Processor time that the topology manager's Admit took: hints, their merger and the allocation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ import pytest
 from e2e.lab.errors import LabError
 from shared.ledger import Ledger
 from shared.pod import Pod
+from shared.policy import Smt
 from shared.topology import Machine
 from tests.bench.gokubelet import Fate, GoKubelet, RefusesToStart, Setup, gokubelet
 from tests.bench.kubelet import Peer
-from tests.bench.packing import LONGEST, MACHINES, VARIANTS, Variant, start
+from tests.bench.packing import LONGEST, MACHINES, VARIANTS, start
 from tests.bench.pods import Drawn
 from tests.support.kubelet import MOST_NUMA_NODES
 from tests.support.machines import GIB, machine
@@ -26,8 +27,7 @@ pytestmark = pytest.mark.slow
 FULL = 3
 """Refusals after which a sequence ends: by then the machine is nearly full."""
 
-AS_IT_COMES = tuple(variant for variant in VARIANTS if not (variant.pin and variant.never_empty))
-"""The kubelet without the rule of ours that its shared pool may not become empty."""
+KINDS = [pytest.param(v.smt, v.pin, id=v.name) for v in VARIANTS if v.never_empty]
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +39,12 @@ def go() -> Iterator[GoKubelet]:
         pytest.fail(str(error), pytrace=False)
 
 
-@pytest.mark.parametrize("variant", AS_IT_COMES, ids=lambda variant: variant.name)
-def test_the_model_decides_as_the_kubelet_does(go: GoKubelet, variant: Variant) -> None:
+@pytest.mark.parametrize(("smt", "pin"), KINDS)
+def test_the_model_decides_as_the_kubelet_does(go: GoKubelet, smt: Smt, pin: bool) -> None:
     refused = 0
     for place, name in enumerate(MACHINES):
-        empty, deck = start(name, variant.smt, variant.pin)
-        peer = Peer(go, empty, variant)
+        empty, deck = start(name, smt, pin)
+        peer = Peer(go, empty, smt)
         refused += _fill(peer, islice(deck.sequence(random.Random(f"model/{place}")), LONGEST))
         assert peer.differing == [], name
         assert peer.decisions >= FULL
@@ -63,9 +63,8 @@ def _fill(peer: Peer, pods: Iterator[Drawn]) -> int:
 
 def test_checkpoints_and_managers_change_no_decision(go: GoKubelet, tmp_path: Path) -> None:
     """The policies alone, which is what is measured by the thousand, decide as the kubelet's managers do."""
-    variant = VARIANTS[0]
     for name in ("aws-m7i.metal-48xl", "dgx-a100"):
-        empty, deck = start(name, variant.smt, variant.pin)
+        empty, deck = start(name, Smt.SHARE, True)
         pods = list(islice(deck.sequence(random.Random("managers")), LONGEST))
         folder = tmp_path / name
         folder.mkdir()

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 
 	v1 "k8s.io/api/core/v1"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
@@ -34,6 +35,7 @@ type Start struct {
 }
 
 func main() {
+	runtime.LockOSThread() // its processor time is what is measured
 	klog.SetLogger(silent) // what holds no logger of its own
 	metrics.Register()     // as in a kubelet: counting is part of what an admission costs
 	err := utilfeature.DefaultMutableFeatureGate.Set(gates)
