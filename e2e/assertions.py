@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 
-from e2e.observe import Container, Sight, Task
+from e2e.lab.node import Node
+from e2e.observe import Container, Sight, Task, look, numbers
 
 
 def kernel_list(numbers: Iterable[int]) -> str:
@@ -71,3 +72,20 @@ def _some(tasks: Iterable[Task], most: int = 5) -> str:
     named = [str(task) for task in tasks]
     more = f" and {len(named) - most} more" if len(named) > most else ""
     return ", ".join(named[:most]) + more
+
+
+def assert_shape(node: Node) -> None:
+    """The node's kernel shows the machine that its shape describes."""
+    shape, cells = node.shape, range(len(node.shape.cells))
+    assert look(node).numa == {number: frozenset(shape.cpus_of(number)) for number in cells}
+    siblings = numbers(node.sh("cat /sys/devices/system/cpu/cpu0/topology/thread_siblings_list"))
+    assert len(siblings) == shape.threads
+    distances = node.sh("cat $(ls -v /sys/devices/system/node/node*/distance)").splitlines()
+    assert [tuple(map(int, row.split())) for row in distances] == list(shape.distances)
+    pages = node.sh("cat $(ls -v /sys/devices/system/node/node*/hugepages/hugepages-2048kB/nr_hugepages)")
+    assert [int(count) for count in pages.split()] == [cell.hugepages for cell in shape.cells]
+    for number, cell in enumerate(shape.cells):
+        total = node.sh(f"grep -o 'MemTotal: *[0-9]*' /sys/devices/system/node/node{number}/meminfo").split()[-1]
+        assert cell.memory * 0.85 < int(total) / 1024 <= cell.memory, f"NUMA node {number} has {total} KiB"
+    packages = node.sh("cat /sys/devices/system/cpu/cpu*/topology/physical_package_id").split()
+    assert len(set(packages)) == shape.sockets

@@ -502,7 +502,8 @@ def _complaint(case: Case, meta: Metadata, intent: Intent, text: str | None) -> 
         return ""
     return (
         f"{subject} was changed after its topology intent was written, {_difference(found, intent)}; "
-        "give Armistice's mutating webhook reinvocationPolicy IfNeeded and a name that sorts last"
+        "Armistice's mutating webhook has to see the pod last: give it a name that sorts last and reinvocationPolicy "
+        "IfNeeded, and no other webhook that changes a pod when it is asked a second time"
     )
 
 

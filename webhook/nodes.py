@@ -44,8 +44,6 @@ class ClusterNode:
     name: str
     labels: Mapping[str, str]
     taints: tuple[Taint, ...]
-    unschedulable: bool
-    """Cordoned. It passes, and changes no verdict."""
     allocatable: Mapping[str, int]
     """Resource to what the scheduler gives to pods in all: millicores of ``cpu``, whole units of anything else."""
 
@@ -61,7 +59,6 @@ class ClusterNode:
                 name,
                 {key: str(text) for key, text in _mapping(metadata, "labels").items()},
                 _taints(spec.get("taints")),
-                spec.get("unschedulable") is True,
                 dict(_amount(key, amount) for key, amount in _mapping(status, "allocatable").items()),
             )
         except InputError as error:

@@ -24,8 +24,8 @@ NAME = "zzz-injector"
 LABEL = "lab.armistice.dev/inject"
 """Of namespaces whose pods it is asked about."""
 
-LATE = "late"
-"""Name of the container that it adds."""
+LATE, LATER = "late", "later"
+"""Names of the container that it adds, and of the one that it adds when it is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Injector:
     plane: ControlPlane
     cpu: str
     """What the container that it adds asks for."""
+    again: bool = False
+    """Whether it asks to be asked again when its pod was changed after it, and adds one more container then."""
 
     def start(self) -> None:
         """Start it and register it."""
@@ -50,6 +52,7 @@ class Injector:
             "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}],
             "namespaceSelector": {"matchExpressions": [{"key": LABEL, "operator": "Exists"}]},
             "failurePolicy": "Fail",
+            "reinvocationPolicy": "IfNeeded" if self.again else "Never",
             "sideEffects": "None",
             "admissionReviewVersions": ["v1"],
         }
@@ -79,8 +82,7 @@ def main() -> None:
 
 def _handler(cpu: str) -> type[BaseHTTPRequestHandler]:
     amounts = {"cpu": cpu, "memory": "32Mi"}
-    added = {
-        "name": LATE,
+    container = {
         "image": BUSYBOX,
         "imagePullPolicy": "Never",
         "command": ["sh", "-c", "while :; do sleep 3600; done"],
@@ -92,6 +94,8 @@ def _handler(cpu: str) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["request"]
+            names = {each["name"] for each in request["object"]["spec"]["containers"]}
+            added = {"name": LATER if LATE in names else LATE, **container}
             patch = [{"op": "add", "path": "/spec/containers/-", "value": added}]
             content = base64.b64encode(json.dumps(patch).encode()).decode()
             response = {"uid": request["uid"], "allowed": True, "patchType": "JSONPatch", "patch": content}

@@ -249,7 +249,7 @@ class Node:
             raise LabError(f"on node {self.name} `{script.strip()}` failed ({why}): {done.stderr.strip()}")
         return done.stdout
 
-    def wait_ready(self, timeout: float = 180) -> None:
+    def wait_ready(self, timeout: float = 300) -> None:
         """Wait until the API server calls the node Ready and its images are there."""
         path = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
         end = time.monotonic() + timeout

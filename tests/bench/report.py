@@ -98,10 +98,13 @@ def _row(figure: Figure) -> tuple[str, ...]:
         wanted = f"{'at least' if figure.target.at_least else 'at most'} {number(figure.target.bound, figure.unit)}"
         verdict = "met" if figure.met else "missed"
     what = f"{figure.what} ({figure.note})" if figure.note else figure.what
-    return figure.section, what, f"{number(figure.median, figure.unit)}{unit}", spread, wanted, verdict
+    return f"{COMMAND} {figure.section}", what, f"{number(figure.median, figure.unit)}{unit}", spread, wanted, verdict
 
 
-HEADINGS = ("section", "what", "median", "min to max", "target", "")
+COMMAND = "python -m tests.bench"
+"""What repeats a row, with the row's section behind it."""
+
+HEADINGS = ("repeat with", "what", "median", "min to max", "target", "")
 
 
 def show(report: Report, console: Console) -> None:
@@ -117,7 +120,8 @@ def show(report: Report, console: Console) -> None:
 def markdown(report: Report) -> str:
     """The table as it stands in the README: the rows with a target."""
     lines = [f"{report.where}.", "", f"| {' | '.join(HEADINGS)} |", f"|{' --- |' * len(HEADINGS)}"]
-    lines += [f"| {' | '.join(_row(figure))} |" for figure in report.figures if figure.target is not None]
+    rows = [_row(figure) for figure in report.figures if figure.target is not None]
+    lines += [f"| {' | '.join((f'`{command}`', *others))} |" for command, *others in rows]
     return "\n".join([*lines, *(f"\nLeft out: {reason}" for reason in report.skipped)])
 
 

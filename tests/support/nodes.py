@@ -15,7 +15,7 @@ def node(
     """A node; a taint is written as ``kubectl taint`` writes it: ``key=value:Effect``. ``amounts`` are
     allocatable. It has its hostname label."""
     own = {"kubernetes.io/hostname": name, **(labels or {})}
-    return ClusterNode(name, own, tuple(map(taint, taints)), False, amounts or {})
+    return ClusterNode(name, own, tuple(map(taint, taints)), amounts or {})
 
 
 def taint(text: str) -> Taint:

@@ -196,7 +196,7 @@ def test_a_node_is_read() -> None:
         }
     )
     amounts = {"cpu": 3920, "memory": 16 * 2**30, "hugepages-1Gi": 2 * 2**30, "pods": 110}
-    assert found == ClusterNode("a", {"zone": "east"}, (Taint("gpu", "", "NoSchedule"),), True, amounts)
+    assert found == ClusterNode("a", {"zone": "east"}, (Taint("gpu", "", "NoSchedule"),), amounts)
 
 
 BROKEN: list[tuple[dict[str, Any], str]] = [

@@ -6,23 +6,18 @@ import os
 from pathlib import Path
 
 from kubernetes.aio import client, config
-from yaml import YAMLError
 
-from shared.errors import InputError
+from webhook.cluster.kubeconfig import given, in_pod, usable
 
 
 async def connect() -> client.ApiClient:
     """A client, to be closed by whoever asked for it. Raises InputError where nothing says which cluster."""
     configuration = client.Configuration()
-    given = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-    try:
-        if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+    with usable(config.ConfigException):
+        if in_pod():
             config.load_incluster_config(client_configuration=configuration)
         else:
-            if not any(Path(path).exists() for path in given.split(os.pathsep)):
-                raise ValueError("it is not there")
-            await config.load_kube_config(given, client_configuration=configuration)
-    except (config.ConfigException, OSError, ValueError, TypeError, YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--cluster: {given} is no usable kubeconfig: {reason}; set KUBECONFIG") from error
+            if not any(Path(path).exists() for path in given().split(os.pathsep)):
+                raise FileNotFoundError("it is not there")
+            await config.load_kube_config(given(), client_configuration=configuration)
     return client.ApiClient(configuration)

@@ -7,19 +7,17 @@ pages. Nothing here is on the path of an admission.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from kubernetes import client, config
 from urllib3.exceptions import HTTPError
-from yaml import YAMLError
 
 from shared.errors import InputError
 from shared.noderesourcetopology import from_object
 from shared.topology import Machine
+from webhook.cluster.kubeconfig import given, in_pod, usable
 from webhook.nodes import ClusterNode
 
 
@@ -60,17 +58,11 @@ TIMEOUT = (3.0, 10.0)
 def connect() -> client.ApiClient:
     """A client of the current kubeconfig's cluster, or, in a pod, of its own. Raises InputError if there is neither."""
     configuration = client.Configuration()
-    given = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-    try:
-        if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+    with usable(config.ConfigException, ", or use --nodes or --machine"):
+        if in_pod():
             config.load_incluster_config(client_configuration=configuration)
         else:
-            config.load_kube_config(given, client_configuration=configuration)
-    except (config.ConfigException, OSError, ValueError, TypeError, YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"--cluster: {given} is no usable kubeconfig: {reason}; set KUBECONFIG, or use --nodes or --machine"
-        ) from error
+            config.load_kube_config(given(), client_configuration=configuration)
     configuration.retries = 1
     return client.ApiClient(configuration)
 

@@ -81,7 +81,6 @@ class _Namespace(TypedDict, total=False):
 
 class _Spec(TypedDict, total=False):
     taints: Any
-    unschedulable: Any
 
 
 class _Status(TypedDict, total=False):

@@ -278,7 +278,7 @@ def read_fleet(
     known = [*_nodes_of_file(nodes), *_nodes_of_cluster(cluster)]
     if not known:
         return Fleet.whole(found, reserved.cpus, reserved.memory)
-    plain = [ClusterNode(machine.name, {}, (), False, {}) for machine in found[: len(machines) + (sysfs is not None)]]
+    plain = [ClusterNode(machine.name, {}, (), {}) for machine in found[: len(machines) + (sysfs is not None)]]
     fleet = Fleet.of([*known, *plain], found, None, reserved.cpus, reserved.memory)
     if fleet.unusable:
         raise InputError(fleet.unusable[0])

@@ -48,7 +48,8 @@ MOST_PODS = 3
 SIZES = (1, 2, 3, 4)
 """CPUs of a pod: three of the largest fit the node's two NUMA nodes of 7 and 8, wherever the first two are."""
 
-ALL_KILLED_WITHIN = 900.0
+ALL_KILLED_WITHIN = 60.0 * KILLS
+"""Seconds until the last kill: three times what it takes on idle cores."""
 BOUND_WITHIN = 180.0
 """Seconds in which, left alone, every pod must be bound."""
 

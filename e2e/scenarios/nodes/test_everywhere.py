@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from e2e.assertions import assert_disjoint
+from e2e.assertions import assert_disjoint, assert_shape
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.kubelet import Containerd
 from e2e.lab.namespace import Namespace
@@ -58,6 +58,10 @@ def enforced(place: tuple[Place, Armed]) -> Iterator[Namespace]:
     armed = place[1]
     yield armed.enforced()
     armed.clear()
+
+
+def test_its_kernel_shows_the_shape(place: tuple[Place, Armed]) -> None:
+    assert_shape(place[1].cluster.node)
 
 
 def test_app_and_sidecar_are_bound_to_local_memory_and_never_overlap(

@@ -8,6 +8,7 @@ from e2e.assertions import (
     assert_disjoint,
     assert_memory_on,
     assert_nobody_else,
+    assert_shape,
     assert_subset,
     assert_threads_inside,
 )
@@ -72,20 +73,7 @@ def test_a_partition_made_by_hand_is_seen_and_keeps_every_task_of_the_node_off_i
     assert during.kernel_threads_on({6, 7}), "each CPU keeps its own kernel threads; they are named apart"
 
 
-@pytest.mark.parametrize("name", ["4x4", "2x4-smt2", "2x4-memory-only", "2x4-hugepages"])
-def test_a_node_of_another_shape_joins_and_its_kernel_shows_the_shape(plane: ControlPlane, name: str) -> None:
-    shape = named(name)
-    with ready_node(plane, shape, number=2) as node:
-        sight = look(node)
-        assert sight.numa == {number: frozenset(shape.cpus_of(number)) for number in range(len(shape.cells))}
-        siblings = numbers(node.sh("cat /sys/devices/system/cpu/cpu0/topology/thread_siblings_list"))
-        assert len(siblings) == shape.threads
-        distances = node.sh("cat $(ls -v /sys/devices/system/node/node*/distance)").splitlines()
-        assert [tuple(map(int, row.split())) for row in distances] == list(shape.distances)
-        pages = node.sh("cat $(ls -v /sys/devices/system/node/node*/hugepages/hugepages-2048kB/nr_hugepages)")
-        assert [int(count) for count in pages.split()] == [cell.hugepages for cell in shape.cells]
-        for number, cell in enumerate(shape.cells):
-            total = node.sh(f"grep -o 'MemTotal: *[0-9]*' /sys/devices/system/node/node{number}/meminfo").split()[-1]
-            assert cell.memory * 0.85 < int(total) / 1024 <= cell.memory, f"NUMA node {number} has {total} KiB"
-        packages = node.sh("cat /sys/devices/system/cpu/cpu*/topology/physical_package_id").split()
-        assert len(set(packages)) == shape.sockets
+def test_a_node_with_huge_pages_joins_and_its_kernel_shows_its_shape(plane: ControlPlane) -> None:
+    """The other shapes show themselves in ``test_everywhere.py``."""
+    with ready_node(plane, named("2x4-hugepages"), number=2) as node:
+        assert_shape(node)

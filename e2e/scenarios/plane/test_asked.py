@@ -14,16 +14,17 @@ from dataclasses import dataclass
 import pytest
 
 from e2e.lab.controlplane import ControlPlane
+from e2e.lab.inject import LABEL, LATER, Injector
 from e2e.lab.installed import Installed
 from e2e.lab.namespace import Namespace
 from e2e.lab.replicas import Replicas
 from e2e.lab.webhook import ENFORCE
-from e2e.scenarios.plane.test_webhook import SINGLE, deployment, pod
+from e2e.scenarios.plane.test_webhook import SINGLE, deployment, pod, wait_until
 from shared.seal import ANNOTATION
 
 pytestmark = pytest.mark.slow
 
-LATER = 1.0
+SETTLED = 1.0
 """Seconds in which controllers have done what follows from a command; measured 0.1 to 0.3."""
 
 
@@ -39,7 +40,7 @@ class Place:
         before = len(self._reviews())
         done = self.namespace.plane.kubectl_raw(*words, "-n", self.namespace.name)
         assert done.returncode == 0, done.stderr
-        time.sleep(LATER)
+        time.sleep(SETTLED)
         return {f"{phase} {kind}" for phase, kind in self._reviews()[before:]}
 
     def _reviews(self) -> list[tuple[str, str]]:
@@ -68,7 +69,7 @@ def place(installed: tuple[Installed, Replicas]) -> Iterator[Place]:
         done = namespace.apply(item)
         assert done.returncode == 0, done.stderr
     namespace.wait("--for=create", "pod", "-l", "app=web")
-    time.sleep(LATER)
+    time.sleep(SETTLED)
     yield Place(namespace, installed[1])
     namespace.drop()
 
@@ -107,3 +108,19 @@ def test_a_namespace_is_asked_about_for_our_labels_only_and_when_they_go_too(pla
     assert place.asked_by(*label, "team=blue") == set()
     assert place.asked_by("create", "deployment", "quiet", "--image=x") == set(), "nobody asks for anything here"
     assert place.asked_by(*label, f"{ENFORCE}=restricted") == {"validate namespace"}
+
+
+def test_a_container_added_after_our_last_look_is_caught_by_validation_alone(place: Place) -> None:
+    """The API server asks changing webhooks twice at most. Whoever adds one more the second time comes after us."""
+    namespace = place.namespace
+    namespace.plane.kubectl("label", "namespace", namespace.name, f"{LABEL}=yes")
+    twice = Injector(namespace.plane, "100m", again=True)
+    twice.start()
+    try:
+        wait_until(lambda: LATER in namespace.create_dry(pod("probe", "1", "1")).stderr)
+        done = namespace.apply(pod("meshed", "1", "1"))
+    finally:
+        twice.stop()
+    assert done.returncode == 1
+    assert "meshed was changed after its topology intent was written, later was added; " in done.stderr
+    assert "meshed" not in [item["metadata"]["name"] for item in namespace.list("pods")]
