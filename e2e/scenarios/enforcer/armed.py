@@ -157,17 +157,24 @@ def armed_node(
 ) -> Iterator[Armed]:
     """A Ready node whose enforcer is ready, and a webhook (case ``auto``) that knows what the node published."""
     images = (armistice.image("enforcer", plane.run.progress),)
-    key = SigningKey.make(folder)
     with ready_node(plane, shape, variant, containerd=containerd, images=images) as node:
         every = f"0-{shape.cpus - 1}"
         node.sh(f"systemd-run -q --unit={STRAY} taskset -c {every} sh -c 'while :; do sleep 0.2; done'")
-        enforcer = Enforcer.install(plane, node, key)
-        try:
-            with plane.run.progress.phase(f"enforcer of {node.name} ready"):
-                enforcer.wait_ready()
-                topology = enforcer.write_topology(folder / "nodes.json")
-            armed = Armed(Cluster(plane, node), enforcer, key, topology)
-            with armed.judged("auto"):
-                yield armed
-        finally:
-            enforcer.remove()
+        with arm(Cluster(plane, node), folder) as armed:
+            yield armed
+
+
+@contextmanager
+def arm(cluster: Cluster, folder: Path) -> Iterator[Armed]:
+    """The same on a node that is Ready and has the enforcer's image; afterwards the node is without it again."""
+    key = SigningKey.make(folder)
+    enforcer = Enforcer.install(cluster.plane, cluster.node, key)
+    try:
+        with cluster.plane.run.progress.phase(f"enforcer of {cluster.node.name} ready"):
+            enforcer.wait_ready()
+            topology = enforcer.write_topology(folder / "nodes.json")
+        armed = Armed(cluster, enforcer, key, topology)
+        with armed.judged("auto"):
+            yield armed
+    finally:
+        enforcer.remove()

@@ -1,0 +1,47 @@
+"""What is read of a process: from the text, and of a real one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.bench.process import parse, read
+
+TOLD = """\
+at 100.50 300.00
+Rss:                2048 kB
+Pss:                1024 kB
+voluntary_ctxt_switches:\t7
+voluntary_ctxt_switches:\t5
+ran 1500000 10 3
+ran 500000 10 3
+"""
+
+
+def test_threads_are_added_and_units_are_told() -> None:
+    found = parse(TOLD)
+    assert (found.at, found.resident, found.proportional, found.wakes, found.processor) == (100.5, 2, 1, 12, 2)
+
+
+def test_a_process_that_has_ended_is_said_to_have() -> None:
+    with pytest.raises(
+        ValueError, match=r"^the kernel tells no Pss, Rss, ran, voluntary_ctxt_switches of the process; has it ended\?$"
+    ):
+        parse("at 100.50 300.00\n")
+
+
+def test_one_that_works_has_run_and_one_that_sleeps_has_not() -> None:
+    for work, ran in (("while True: pass", True), ("import time; time.sleep(60)", False)):
+        with subprocess.Popen([sys.executable, "-c", f"print(flush=True); {work}"], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            before = read(process.pid)
+            time.sleep(0.5)
+            after = read(process.pid)
+            process.kill()
+        assert (after.processor - before.processor > 20) is ran
+        assert after.resident >= after.proportional > 0
+        assert after.at > before.at
