@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.assertions import assert_disjoint, assert_nobody_else, assert_one_numa_node
+from e2e.assertions import assert_disjoint, assert_nobody_else, assert_one_numa_node, kernel_list
 from e2e.lab import armistice
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.errors import LabError
@@ -84,7 +84,7 @@ class Life:
     """Seconds from created to Running, of each pod."""
     strangers: tuple[int, ...]
     """Tasks of others that may run on an app's CPUs, for each app."""
-    readings: tuple[Reading, ...]
+    readings: tuple[Reading, ...] = ()
     """Without pods; with all of them; after the idle time; after they have gone. Empty without a plugin."""
 
 
@@ -141,21 +141,28 @@ def _armistice(cluster: Cluster, folder: Path) -> Iterator[Placed]:
 def _unbound(sight: Sight, apps: Sequence[Container]) -> None:
     every = frozenset(cpu for own in sight.numa.values() for cpu in own)
     for app in apps:
-        assert app.cpus == every, f"an app is kept to CPUs {sorted(app.cpus)}, by whom?"
+        assert _cpus(app) == every, f"an app may run on {kernel_list(_cpus(app))} alone; by whose doing?"
 
 
 def _own_cpus(sight: Sight, apps: Sequence[Container]) -> None:
     for app in apps:
-        assert len(app.cpus) == 1, f"an app that asked for one CPU of its own runs on {sorted(app.cpus)}"
-        assert_one_numa_node(sight, app.cpus, "an app")
-        assert_one_numa_node(sight, [cpu for node in app.mems for cpu in sight.numa[node]], "memory of an app")
-    assert_disjoint({app.identity[:12]: app.cpus for app in apps})
+        cpus = _cpus(app)
+        assert len(cpus) == 1, f"an app that asked for one CPU of its own runs on {kernel_list(cpus)}"
+        home = assert_one_numa_node(sight, cpus, "an app")
+        assert app.mems == {home}, f"an app of NUMA node {home} takes memory from {kernel_list(app.mems)}"
+    assert_disjoint({app.identity[:12]: _cpus(app) for app in apps})
+
+
+def _cpus(app: Container) -> frozenset[int]:
+    """Where its threads may run."""
+    assert app.tasks, f"container {app.identity[:12]} has no threads"
+    return frozenset(cpu for task in app.tasks for cpu in task.cpus)
 
 
 def _kernel_kept(sight: Sight, apps: Sequence[Container]) -> None:
     _own_cpus(sight, apps)
     for app in apps:
-        assert_nobody_else(sight, app.cpus, [app.identity])
+        assert_nobody_else(sight, _cpus(app), [app.identity])
 
 
 NOTHING = Candidate("no plugin", _nothing, _unbound)
@@ -207,7 +214,7 @@ def _strangers(cluster: Cluster, namespace: Namespace, candidate: Candidate) -> 
     sight = look(cluster.node)
     apps = [sight.container(identity) for identity in _apps(namespace)]
     candidate.check(sight, apps)
-    return tuple(len(sight.tasks_on(app.cpus, besides=[app.identity])) for app in apps)
+    return tuple(len(sight.tasks_on(_cpus(app), besides=[app.identity])) for app in apps)
 
 
 def _apps(namespace: Namespace) -> list[str]:

@@ -59,16 +59,18 @@ def noop(node: Node) -> Iterator[int]:
 def topology_aware(node: Node, folder: Path) -> Iterator[int]:
     """nri-plugins' topology-aware policy; its process id on the node."""
     plane = node.plane
-    objects = _rendered(node)
+    rendered = _rendered(node)
+    definitions = [one for one in rendered if one["kind"] == "CustomResourceDefinition"]
+    objects = [one for one in rendered if one not in definitions]
     carry.load(plane.run, node.folder / "agent.sock", _image(node, folder))
     before = _joined(node)
     try:
-        _all(node, objects, "apply", "--server-side")
+        _define(node, definitions)
+        _all(node, objects, "create")
         _wait_joined(node, before)
         yield int(node.sh(f"pgrep -o -x {TOPOLOGY_AWARE.name}"))
     finally:
-        own = [one for one in objects if one["kind"] != "CustomResourceDefinition"]
-        _all(node, own, "delete", "--ignore-not-found", "--wait=false")
+        _all(node, objects, "delete", "--ignore-not-found", "--wait=false")
         _wait_gone(node)
         plane.kubectl_raw("delete", TOPOLOGIES, node.name, "--ignore-not-found")
         node.sh("rm -rf /var/lib/nri-resource-policy")
@@ -105,6 +107,19 @@ def _image(node: Node, folder: Path) -> Path:
 def _all(node: Node, objects: list[Manifest], *words: str) -> None:
     listed = {"apiVersion": "v1", "kind": "List", "items": objects}
     node.plane.kubectl(*words, "-n", NAMESPACE, "-f", "-", input=json.dumps(listed))
+
+
+def _define(node: Node, definitions: list[Manifest]) -> None:
+    """As helm does: a definition that is there already stays as it is."""
+    names = [str(one["metadata"]["name"]) for one in definitions]
+    missing = [
+        one
+        for one, name in zip(definitions, names, strict=True)
+        if node.plane.kubectl_raw("get", "crd", name).returncode
+    ]
+    if missing:
+        _all(node, missing, "create")
+    node.plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", *names)
 
 
 def _joined(node: Node) -> int:
