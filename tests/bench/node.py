@@ -15,7 +15,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,15 +89,15 @@ class Life:
 
 
 def measure(quick: bool) -> Iterator[Figure]:
-    """One machine, on which each plugin has its turn."""
+    """One machine, on which each plugin has its turn. Where one fails, the figures of those before it are there."""
+    pods, idle = (2, IDLE / 3) if quick else (PODS, IDLE)
     try:
         with tempfile.TemporaryDirectory() as scratch, _cluster() as cluster:
             _life(cluster, Path(scratch), NOTHING, 1, 0)  # what only the first pod of a machine costs
-            pods, idle = (2, IDLE / 3) if quick else (PODS, IDLE)
-            lives = {one.name: _life(cluster, Path(scratch), one, pods, idle) for one in CANDIDATES}
+            for candidate in CANDIDATES:
+                yield from figures(candidate.name, _life(cluster, Path(scratch), candidate, pods, idle))
     except (LabError, AssertionError) as error:
         pytest.skip(str(error))
-    yield from figures(lives)
 
 
 @contextmanager
@@ -234,25 +234,24 @@ def _clear(cluster: Cluster, namespace: Namespace) -> None:
 # The figures.
 
 
-def figures(lives: Mapping[str, Life]) -> Iterator[Figure]:
-    """What the turns say, plugin by plugin, and what a pod's start costs beside a node without one."""
-    bare = lives[NOTHING.name]
-    for name, life in lives.items():
-        yield Figure("node", f"{name}: a pod, created to Running", "s", life.starts)
-        yield Figure("node", f"{name}: tasks of others on an app's CPU", "tasks", tuple(map(float, life.strangers)))
-        if life.readings:
-            yield from _costs(name, life, len(bare.starts))
+def figures(name: str, life: Life) -> Iterator[Figure]:
+    """What a turn says."""
+    yield Figure("node", f"{name}: a pod, created to Running", "s", life.starts)
+    yield Figure("node", f"{name}: tasks of others on an app's CPU", "tasks", tuple(map(float, life.strangers)))
+    if life.readings:
+        yield from _costs(name, life)
 
 
-def _costs(name: str, life: Life, pods: int) -> Iterator[Figure]:
+def _costs(name: str, life: Life) -> Iterator[Figure]:
     def figure(what: str, unit: str, value: float, limit: float | None = None) -> Figure:
         return Figure("node", f"{name}: {what}", unit, (value,), None if limit is None else Target(limit))
 
     fresh, full, rested, gone = life.readings
-    idle = rested.at - full.at
-    limit = LIMIT_MEMORY if name == OURS.name else None
+    idle, pods = rested.at - full.at, len(life.starts)
     yield figure("resident memory without pods", "MiB", fresh.resident)
-    yield figure(f"resident memory with {pods} pods", "MiB", rested.resident, limit)
+    yield figure(
+        f"resident memory with {pods} pods", "MiB", rested.resident, LIMIT_MEMORY if name == OURS.name else None
+    )
     yield figure(f"its share of that (PSS) with {pods} pods", "MiB", rested.proportional)
     yield figure("wake-ups while idle", "per s", (rested.wakes - full.wakes) / idle)
     yield figure("processor time while idle", "ms per s", (rested.processor - full.processor) / idle)

@@ -63,12 +63,7 @@ def test_costs_are_per_pod_and_per_second() -> None:
     fresh, full = Reading(0, 20, 10, 100, 50), Reading(60, 24, 11, 500, 90)
     rested, gone = Reading(90, 25, 12, 530, 96), Reading(100, 25, 12, 700, 116)
     life = Life((2.0, 4.0), (0, 0), (fresh, full, rested, gone))
-    found = {
-        figure.what: figure.rounds for figure in figures({NOTHING.name: Life((1.0, 3.0), (7, 7)), OURS.name: life})
-    }
-    assert found == {
-        "no plugin: a pod, created to Running": (1.0, 3.0),
-        "no plugin: tasks of others on an app's CPU": (7.0, 7.0),
+    assert {figure.what: figure.rounds for figure in figures(OURS.name, life)} == {
         "Armistice: a pod, created to Running": (2.0, 4.0),
         "Armistice: tasks of others on an app's CPU": (0.0, 0.0),
         "Armistice: resident memory without pods": (20,),
@@ -77,4 +72,12 @@ def test_costs_are_per_pod_and_per_second() -> None:
         "Armistice: wake-ups while idle": (1.0,),
         "Armistice: processor time while idle": (0.2,),
         "Armistice: processor time for a pod, start and end": (30.0,),
+    }
+
+
+def test_a_node_without_a_plugin_has_pods_alone() -> None:
+    life = Life((1.0, 3.0), (7, 7))
+    assert {figure.what: figure.rounds for figure in figures(NOTHING.name, life)} == {
+        "no plugin: a pod, created to Running": (1.0, 3.0),
+        "no plugin: tasks of others on an app's CPU": (7.0, 7.0),
     }
