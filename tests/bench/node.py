@@ -257,3 +257,4 @@ def _costs(name: str, life: Life) -> Iterator[Figure]:
     yield figure("processor time while idle", "ms per s", (rested.processor - full.processor) / idle)
     busy = full.processor - fresh.processor + gone.processor - rested.processor
     yield figure("processor time for a pod, start and end", "ms", busy / pods)
+    yield figure("of it in the kernel", "ms", (full.kernel - fresh.kernel + gone.kernel - rested.kernel) / pods)

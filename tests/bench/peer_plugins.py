@@ -112,13 +112,9 @@ def _all(node: Node, objects: list[Manifest], *words: str) -> None:
 def _define(node: Node, definitions: list[Manifest]) -> None:
     """As helm does: a definition that is there already stays as it is."""
     names = [str(one["metadata"]["name"]) for one in definitions]
-    missing = [
-        one
-        for one, name in zip(definitions, names, strict=True)
-        if node.plane.kubectl_raw("get", "crd", name).returncode
-    ]
-    if missing:
-        _all(node, missing, "create")
+    there = node.plane.kubectl("get", "crd", "-o", "name").split()
+    missing = [one for one, name in zip(definitions, names, strict=True) if not any(name in line for line in there)]
+    _all(node, missing, "create")
     node.plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", *names)
 
 

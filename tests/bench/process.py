@@ -22,6 +22,8 @@ class Reading:
     """Times that one of its threads began to wait."""
     processor: float
     """Milliseconds that its threads have run; those of threads that ended are not in it."""
+    kernel: float
+    """Milliseconds of it in the kernel, to ten or so; those of threads that ended are in it."""
 
 
 def script(pid: int) -> str:
@@ -31,6 +33,7 @@ def script(pid: int) -> str:
         sed 's/^/at /' /proc/uptime
         grep -E '^(Rss|Pss):' {proc}/smaps_rollup
         grep -sh '^voluntary_ctxt_switches:' {proc}/task/*/status
+        echo "ticks $(sed 's/.*) //' {proc}/stat | cut -d' ' -f13) $(getconf CLK_TCK)"
         sed 's/^/ran /' {proc}/task/*/schedstat 2>/dev/null
         true"""
 
@@ -39,9 +42,9 @@ def parse(text: str) -> Reading:
     """What that script printed. Raises ValueError where the process had gone."""
     found: dict[str, float] = defaultdict(float)
     for line in text.splitlines():
-        name, value, *_ = line.split()
-        found[name.rstrip(":")] += float(value)
-    if missing := {"at", "Rss", "Pss", "voluntary_ctxt_switches", "ran"} - found.keys():
+        name, value, *more = line.split()
+        found[name.rstrip(":")] += float(value) / float(more[0]) if name == "ticks" else float(value)
+    if missing := {"at", "Rss", "Pss", "voluntary_ctxt_switches", "ticks", "ran"} - found.keys():
         raise ValueError(f"the kernel tells no {', '.join(sorted(missing))} of the process; has it ended?")
     return Reading(
         at=found["at"],
@@ -49,6 +52,7 @@ def parse(text: str) -> Reading:
         proportional=found["Pss"] / 1024,
         wakes=int(found["voluntary_ctxt_switches"]),
         processor=found["ran"] / 1e6,
+        kernel=1000 * found["ticks"],
     )
 
 

@@ -60,8 +60,8 @@ def test_a_plugin_that_does_what_it_is_there_for_is(
 
 
 def test_costs_are_per_pod_and_per_second() -> None:
-    fresh, full = Reading(0, 20, 10, 100, 50), Reading(60, 24, 11, 500, 90)
-    rested, gone = Reading(90, 25, 12, 530, 96), Reading(100, 25, 12, 700, 116)
+    fresh, full = Reading(0, 20, 10, 100, 50, 10), Reading(60, 24, 11, 500, 90, 20)
+    rested, gone = Reading(90, 25, 12, 530, 96, 22), Reading(100, 25, 12, 700, 116, 32)
     life = Life((2.0, 4.0), (0, 0), (fresh, full, rested, gone))
     assert {figure.what: figure.rounds for figure in figures(OURS.name, life)} == {
         "Armistice: a pod, created to Running": (2.0, 4.0),
@@ -72,6 +72,7 @@ def test_costs_are_per_pod_and_per_second() -> None:
         "Armistice: wake-ups while idle": (1.0,),
         "Armistice: processor time while idle": (0.2,),
         "Armistice: processor time for a pod, start and end": (30.0,),
+        "Armistice: of it in the kernel": (10.0,),
     }
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.bench.process import parse, read
+from tests.bench.process import Reading, parse, read
 
 TOLD = """\
 at 100.50 300.00
@@ -15,6 +15,7 @@ Rss:                2048 kB
 Pss:                1024 kB
 voluntary_ctxt_switches:\t7
 voluntary_ctxt_switches:\t5
+ticks 150 100
 ran 1500000 10 3
 ran 500000 10 3
 """
@@ -22,12 +23,13 @@ ran 500000 10 3
 
 def test_threads_are_added_and_units_are_told() -> None:
     found = parse(TOLD)
-    assert (found.at, found.resident, found.proportional, found.wakes, found.processor) == (100.5, 2, 1, 12, 2)
+    assert found == Reading(at=100.5, resident=2, proportional=1, wakes=12, processor=2, kernel=1500)
 
 
 def test_a_process_that_has_ended_is_said_to_have() -> None:
     with pytest.raises(
-        ValueError, match=r"^the kernel tells no Pss, Rss, ran, voluntary_ctxt_switches of the process; has it ended\?$"
+        ValueError,
+        match=r"^the kernel tells no Pss, Rss, ran, ticks, voluntary_ctxt_switches of the process; has it ended\?$",
     ):
         parse("at 100.50 300.00\n")
 
