@@ -16,7 +16,6 @@ from collections import Counter, deque
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 from enforcer.access import find
@@ -40,6 +39,7 @@ from enforcer.watch import Watcher
 from shared.ledger import Ledger
 from shared.seal import PLUGIN
 from shared.sysfs import read_machine
+from shared.version import VERSION
 
 LOG = logging.getLogger("armistice.enforcer")
 
@@ -98,7 +98,7 @@ class Daemon:
         cgroups = Cgroups(settings.cgroup_root)
         support = cgroups.check()
         LOG.info("cgroups", extra={"partitions": support.partitions, "why_not": support.why_not})
-        keys, metrics, watcher = Keys(settings.keys), Metrics(version("armistice")), Watcher(cgroups)
+        keys, metrics, watcher = Keys(settings.keys), Metrics(VERSION), Watcher(cgroups)
         access = find(settings, os.environ)
         api = None if access is None else ApiServer(access)
         events = Events(api, settings.node)

@@ -191,15 +191,19 @@ def seat(state: State, sandbox: Sandbox, belief: Belief) -> Step:
     return replace(step, effects=(*step.effects, *_confined(step.state, sandbox)))
 
 
+def undecided(state: State, uid: str) -> bool:
+    """Whether :func:`seat` goes by what is believed of the pod: it has no place yet, and nothing of it runs without."""
+    pod = state.pods.get(uid)
+    return pod is None or (state.placement(uid) is None and not pod.residents)
+
+
 def _seated(state: State, sandbox: Sandbox, belief: Belief) -> Step:
     pod = state.pods.get(sandbox.uid)
     if pod is None:
         return reserve(state, sandbox, belief)
-    if state.placement(pod.uid) is not None:
-        return Step(state, missing(state, pod))
-    if pod.residents:
-        return Step(state)
-    return place(state, Pod(bare(sandbox), belief.intent, belief.doubt))
+    if undecided(state, pod.uid):
+        return place(state, Pod(bare(sandbox), belief.intent, belief.doubt))
+    return Step(state, missing(state, pod))
 
 
 def _confined(state: State, sandbox: Sandbox) -> tuple[Confine, ...]:

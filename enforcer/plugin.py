@@ -38,7 +38,7 @@ from enforcer.repair import repair
 from enforcer.runtime import Container, Reply, Sandbox
 from enforcer.state import State
 from enforcer.targets import promises
-from enforcer.trust import believe
+from enforcer.trust import SILENT, believe
 from enforcer.verify import Drift, verify
 from enforcer.watch import Watcher
 from shared.cpuset import EMPTY
@@ -154,7 +154,9 @@ class Plugin:
     async def create(self, sandbox: Sandbox, container: Container) -> Reply:
         """Find a place for a pod that has none yet, then carve the container out of it."""
         async with self._lock:
-            await self._take(decisions.seat(self.state, sandbox, believe(sandbox, self._around.keys.ring)))
+            asked = decisions.undecided(self.state, sandbox.uid)  # opening a seal takes as long as all the rest
+            belief = believe(sandbox, self._around.keys.ring) if asked else SILENT
+            await self._take(decisions.seat(self.state, sandbox, belief))
             step = decisions.create(self.state, sandbox, container)
             if step.refusal:
                 self.metrics.refused(self._refused(sandbox.uid))

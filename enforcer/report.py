@@ -46,7 +46,7 @@ class ReportFile:
 
     def write(self, report: Report) -> str:
         """Replace the report, whole or not at all. The answer is a warning, once until a write works again."""
-        text = json.dumps(encode(report), indent=1)
+        text = json.dumps(encode(report))  # on one line: indenting takes three times as long
         if text == self._written and self.path.exists():
             return ""
         try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enforcer.kernel import Level
 from enforcer.promise import ContainerPromise, PodPromise
 from enforcer.runtime import Update
-from enforcer.state import Pod, Resident, State
+from enforcer.state import Pod, Resident, Settled, State
 from shared.cpuset import EMPTY, CpuSet
 from shared.demand import PlacementClass
 from shared.placement import Placement
@@ -45,6 +45,11 @@ class Pools:
     def of(cls, state: State) -> Pools:
         """The sets as the bubbles are now."""
         return cls(state, CpuSet(state.ledger.layout.pool) - fenced(state))
+
+    @property
+    def decisive(self) -> tuple[CpuSet, CpuSet, bool]:
+        """All that :func:`target` goes by, besides the pod and its place."""
+        return self.open, self.state.ledger.node_shared_pool, self.state.static_kubelet
 
     def near(self, numa_nodes: tuple[int, ...]) -> CpuSet:
         """The part on some NUMA nodes; everything where bubbles took all of these: the kernel gives a container whose
@@ -109,20 +114,30 @@ def owed(state: State, but: str = "") -> tuple[State, tuple[Update, ...]]:
 
     ``but`` is the container that the event is about: NRI refuses an update of one that is being created.
     """
-    late = tuple(_late(state, but))
-    pods = dict(state.pods)
-    for uid, resident in late:
-        pods[uid] = pods[uid].holding(resident)
-    return replace(state, pods=pods), tuple(Update(resident.id, str(resident.cpus)) for _, resident in late)
-
-
-def _late(state: State, but: str) -> Iterator[tuple[str, Resident]]:
     pools = Pools.of(state)
-    for pod in state.pods.values():
-        for resident in pod.residents.values():
-            cpus = target(pools, pod, resident.name).cpus
-            if cpus and cpus != resident.cpus and resident.id != but:
-                yield pod.uid, replace(resident, cpus=cpus)
+    late = [(pod.uid, each) for pod in _unsettled(state, pools) for each in _late(pools, pod)]
+    told = [(uid, resident) for uid, resident in late if resident.id != but]
+    pods = dict(state.pods)
+    for uid, resident in told:
+        pods[uid] = pods[uid].holding(resident)
+    waiting = {uid for uid, resident in late if resident.id == but}
+    settled = {uid: pod for uid, pod in pods.items() if uid not in waiting} if waiting else pods
+    state = replace(state, pods=pods, settled=Settled(settled, state.ledger.placements, pools.decisive))
+    return state, tuple(Update(resident.id, str(resident.cpus)) for _, resident in told)
+
+
+def _unsettled(state: State, pools: Pools) -> Iterator[Pod]:
+    """The pods of which it is not known that nothing is owed to them."""
+    before = state.settled
+    same = before.pools == pools.decisive
+    return (pod for uid, pod in state.pods.items() if not (same and before.holds(pod, state.placement(uid))))
+
+
+def _late(pools: Pools, pod: Pod) -> Iterator[Resident]:
+    for resident in pod.residents.values():
+        cpus = target(pools, pod, resident.name).cpus
+        if cpus and cpus != resident.cpus:
+            yield replace(resident, cpus=cpus)
 
 
 # What is promised.

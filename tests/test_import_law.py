@@ -31,6 +31,7 @@ MAY_IMPORT = {
 """Our packages, and which of them each may know. The two daemons meet in the intent annotation only."""
 
 SHARED_ORDER = (
+    "version",
     "errors",
     "value",
     "quantity",

@@ -17,6 +17,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from shared.version import VERSION
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("enforcer", "shared", "webhook")
 FOLDERS = (*PACKAGES, "charts", "e2e", "tests")
@@ -125,6 +127,10 @@ def test_every_public_module_says_what_it_is_for() -> None:
         if not ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
     ]
     assert silent == []
+
+
+def test_the_programs_say_the_projects_version() -> None:
+    assert pyproject()["project"]["version"] == VERSION
 
 
 @pytest.mark.parametrize("command", ["armistice", "kubectl-armistice"])

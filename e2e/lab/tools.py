@@ -1,7 +1,7 @@
 """Tools built from source through the Go module proxy, by the versions in ``e2e/tools``, and kept in the cache.
 
-1. A tool's key is a hash of its module's go.mod and go.sum, its package, its flags and Go's version; and of its source,
-   where that is our own.
+1. A tool's key is a hash of its module's go.mod and go.sum, its package, its flags and Go's version; and of whatever
+   source of our own is in the module's folder.
 2. If the cache has the key, that is the tool.
 3. Else one process builds while others wait, says every few seconds how far it is, and moves the result into place.
 """
@@ -170,9 +170,8 @@ def _key(tool: Tool) -> str:
     digest = hashlib.sha256()
     for part in ((tool.folder / "go.mod").read_bytes(), (tool.folder / "go.sum").read_bytes()):
         digest.update(part)
-    if tool.ours:
-        for source in sorted(tool.folder.rglob("*.go")):
-            digest.update(source.read_bytes())
+    for source in sorted(tool.folder.rglob("*.go")):
+        digest.update(source.read_bytes())
     digest.update(f"{tool.package} {_flags(tool)} {_go_version()}".encode())
     return digest.hexdigest()[:16]
 

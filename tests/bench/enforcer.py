@@ -8,7 +8,6 @@ at once.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import tempfile
 from asyncio.subprocess import Process
@@ -23,6 +22,7 @@ from enforcer.runtime import Container, Sandbox
 from shared.intent import make
 from shared.policy import Placing
 from shared.seal import ANNOTATION, SigningKey, seal
+from tests.bench.process import read
 from tests.bench.report import Figure, Target
 from tests.enforcer.nri.recorder import Recorder
 from tests.support.fake_runtime import Dialect, FakePlugin, FakeRuntime
@@ -75,19 +75,21 @@ async def _life(idle: float) -> Life:
         key = make_node(folder)
         async with FakeRuntime(folder / "nri.sock", Dialect.NRI_0_12) as runtime, _enforcer(folder) as process:
             plugin = await runtime.plugin()
-            spent = _processor_time(process.pid)
+            before = read(process.pid)
             sandbox, create = await _pods_start(plugin, folder, key)
-            processor = (_processor_time(process.pid) - spent) / PODS
+            started = read(process.pid)
             await asyncio.sleep(1)
-            wakes, spent = _wakes(process.pid), _processor_time(process.pid)
+            settled = read(process.pid)
             await asyncio.sleep(idle)
+            rested = read(process.pid)
+            passed = rested.at - settled.at
             return Life(
-                memory=_resident(process.pid),
-                wakes=(_wakes(process.pid) - wakes) / idle,
-                idle=(_processor_time(process.pid) - spent) / idle,
+                memory=rested.resident,
+                wakes=(rested.wakes - settled.wakes) / passed,
+                idle=(rested.processor - settled.processor) / passed,
                 sandbox=sandbox,
                 create=create,
-                processor=processor,
+                processor=(started.processor - before.processor) / PODS,
             )
 
 
@@ -157,28 +159,3 @@ async def _floor() -> float:
             seconds = perf_counter() - since
             serving.cancel()
             return 1000 * seconds / (3 * PODS)
-
-
-# What the kernel says of a process (proc(5)).
-
-
-def _resident(pid: int) -> float:
-    return _status(pid, "VmRSS") / 1024
-
-
-def _wakes(pid: int) -> float:
-    """Times that one of its threads began to run after it had waited."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(_status(int(task.name), "voluntary_ctxt_switches", pid) for task in tasks)
-
-
-def _status(pid: int, name: str, process: int | None = None) -> float:
-    file = Path(f"/proc/{process or pid}/task/{pid}/status")
-    line = next(line for line in file.read_text().splitlines() if line.startswith(f"{name}:"))
-    return float(line.split()[1])
-
-
-def _processor_time(pid: int) -> float:
-    """Milliseconds, of all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return 1000 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -28,13 +28,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
 from shared.quantity import spoken, text
+from shared.version import VERSION
 from webhook.verdict import Verdict
 
 Items = Sequence[Mapping[str, Any]]
@@ -274,7 +274,7 @@ def sarif(items: Items, root: Path | None = None) -> str:
     findings = sorted(_findings(items), key=lambda f: (_address(f.file, base), f.document, f.title, f.verdict.value))
     files = {_address(f.file, base): f.file for f in findings}  # one entry however often and however spelled
     places = {address: index for index, address in enumerate(files)}
-    driver = {"name": "Armistice", "version": version("armistice"), "rules": [_rule(rule) for rule in RULES]}
+    driver = {"name": "Armistice", "version": VERSION, "rules": [_rule(rule) for rule in RULES]}
     run = {
         "tool": {"driver": driver},
         "originalUriBaseIds": {SOURCE_ROOT: {"description": {"text": "The folder that the command was started in."}}},

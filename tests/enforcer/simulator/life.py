@@ -19,7 +19,7 @@ from enforcer import decisions, marks
 from enforcer.effects import Ask, Enclose, Step, Tell
 from enforcer.kernel import Enclosure, Level
 from enforcer.recovery import recover
-from enforcer.state import State
+from enforcer.state import Settled, State
 from enforcer.targets import owed, promises
 from enforcer.trust import believe
 from shared.allocator import offer
@@ -368,9 +368,16 @@ def wrong(node: Node) -> list[str]:
     found += _moved(node)
     if node.state is not None:
         found += _ledger(node, node.state) + _levels(node, node.state) + _told(node, node.state)
+        found += _passed_over(node.state)
         if not owed(node.state)[1]:
             found += _shared(node, node.state)
     return found
+
+
+def _passed_over(state: State) -> list[str]:
+    """Who is not looked at again is owed nothing."""
+    looked, looked_again = (set(owed(each)[1]) for each in (state, replace(state, settled=Settled())))
+    return [f"nobody finds that {update.container} is owed {update.cpus}" for update in looked_again - looked]
 
 
 def _moved(node: Node) -> list[str]:
