@@ -14,6 +14,7 @@ By hand only, as many minutes as are given; the samples, the table and a report 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from e2e.lab import armistice
 from e2e.lab.cache import cache_folder
 from e2e.lab.churn import Kind
 from e2e.lab.controlplane import ControlPlane
-from e2e.lab.enforcer import Enforcer
+from e2e.lab.enforcer import NAMESPACE, TOPOLOGIES, Enforcer
 from e2e.lab.installed import Installed
 from e2e.lab.namespace import Namespace
 from e2e.lab.replicas import PORT, Replicas, address
@@ -45,7 +46,17 @@ from e2e.trend import Bound, Samples, Trend, rates, table
 from shared.seal import ANNOTATION
 
 ASKED = os.environ.get("ARMISTICE_LAB_SOAK", "")
-"""Minutes."""
+
+
+def minutes(asked: str) -> float:
+    """As they were asked for."""
+    with suppress(ValueError):
+        if 0 < (found := float(asked)) < math.inf:
+            return found
+    return pytest.fail(f"ARMISTICE_LAB_SOAK={asked}: give minutes, such as 120", pytrace=False)
+
+
+MINUTES = minutes(ASKED or "120")
 
 pytestmark = [
     pytest.mark.slow,
@@ -95,14 +106,6 @@ VALUES: Mapping[str, Any] = {
     "image": {"registry": "localhost", "pullPolicy": "Never"},
     "enforcer": {"enabled": True, "image": {"tag": "dev"}, "cleanup": False},
 }
-
-
-def minutes() -> float:
-    """As they were asked for."""
-    with suppress(ValueError):
-        if (found := float(ASKED)) > 0:
-            return found
-    return pytest.fail(f"ARMISTICE_LAB_SOAK={ASKED}: give minutes, such as 120", pytrace=False)
 
 
 @dataclass(slots=True)
@@ -179,7 +182,6 @@ def left(text: str) -> Mapping[str, float]:
 @pytest.fixture
 def soak(plane: ControlPlane, tmp_path: Path) -> Iterator[Soak]:
     """All of it ready. The webhook comes first: the enforcer's pod waits for its public key."""
-    minutes()
     installed = Installed.install(plane, VALUES)
     replicas = installed.replicas(*FLAGS)
     images = (armistice.image("enforcer", plane.run.progress),)
@@ -193,6 +195,8 @@ def soak(plane: ControlPlane, tmp_path: Path) -> Iterator[Soak]:
             yield Soak(Armed(Cluster(plane, node), enforcer, SigningKey.make(tmp_path), topology), installed, replicas)
     finally:
         replicas.stop()
+        plane.kubectl_raw("delete", "pods", "-n", NAMESPACE, "--all", "--force", "--grace-period=0")
+        plane.kubectl_raw("delete", TOPOLOGIES, "--all")
         installed.uninstall()
 
 
@@ -251,7 +255,7 @@ class Churning:
 def last(soak: Soak, residents: Residents) -> None:
     """As many minutes as were asked for; then every pod that is there has to be bound."""
     soak.began, steps = time.monotonic(), 0
-    while soak.now < 60 * minutes():
+    while soak.now < 60 * MINUTES:
         due = soak.now + LOOK_EVERY
         soak.sample()
         residents.look()
@@ -287,6 +291,6 @@ def test_for_hours_nothing_grows_no_pod_moves_and_nothing_is_left(
     soak.armed.clear()
     until(lambda: soak.left() == before, GONE_WITHIN, f"the node does not come back to {before}")
     until(lambda: everything_stored(soak.plane) == stored, GONE_WITHIN, "objects are left, or missing")
-    if minutes() >= JUDGED_FROM:
+    if MINUTES >= JUDGED_FROM:
         growing = [str(trend) for trend in trends if not trend.flat]
         assert not growing, "\n".join(growing)
