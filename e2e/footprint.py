@@ -15,7 +15,7 @@ COLLECT = r"""
 for pid in PIDS; do
   echo "process $pid"
   grep -shE '^(VmRSS|Threads|Pss):' /proc/$pid/status /proc/$pid/smaps_rollup
-  echo "Files: $(ls /proc/$pid/fd 2>/dev/null | wc -l)"
+  ls -l /proc/$pid/fd 2>/dev/null | sed -n 's/.* -> //p' | sed 's/^socket:.*/Socket/; t; s/.*/File/' | sort | uniq -c
   echo "Stat: $(cat /proc/$pid/stat 2>/dev/null)"
 done
 """
@@ -30,7 +30,8 @@ class Footprint:
     proportional: float
     """MiB, ``Pss``: pages that several processes share are counted in parts."""
     files: int
-    """Open descriptors."""
+    """Open descriptors but those of sockets."""
+    sockets: int
     threads: int
     seconds: float
     """Of processor time since it began."""
@@ -44,6 +45,7 @@ class Footprint:
             "resident, MiB": self.resident,
             "proportional, MiB": self.proportional,
             "open files": self.files,
+            "sockets": self.sockets,
             "threads": self.threads,
         }
 
@@ -59,6 +61,7 @@ def read(text: str, ticks: int = os.sysconf("SC_CLK_TCK")) -> Mapping[int, Footp
     for part in text.split("process ")[1:]:
         pid, *lines = part.splitlines()
         fields = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        counts = {words[1]: int(words[0]) for line in lines if len(words := line.split()) == 2 and words[0].isdigit()}
         # The name, in brackets, may hold anything. What follows is counted from the third field of proc_pid_stat(5).
         stat = fields.get("Stat", "").rpartition(")")[2].split()
         if not stat or "Pss" not in fields:
@@ -66,7 +69,8 @@ def read(text: str, ticks: int = os.sysconf("SC_CLK_TCK")) -> Mapping[int, Footp
         found[int(pid)] = Footprint(
             resident=int(fields["VmRSS"].split()[0]) / KIBIBYTES_IN_MIB,
             proportional=int(fields["Pss"].split()[0]) / KIBIBYTES_IN_MIB,
-            files=int(fields["Files"]),
+            files=counts.get("File", 0),
+            sockets=counts.get("Socket", 0),
             threads=int(fields["Threads"]),
             seconds=(int(stat[11]) + int(stat[12])) / ticks,
             began=int(stat[19]),

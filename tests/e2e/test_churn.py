@@ -17,7 +17,7 @@ from e2e.lab.churn import TOO_LARGE, Ask, Churn, Kind, Said, ask, wrong
 from e2e.lab.webhook import ENFORCE
 from shared.seal import ANNOTATION
 
-REFUSAL = f'Pod "x": asks {TOO_LARGE} CPUs'
+REFUSAL = f'Pod "x": asks {TOO_LARGE + 1} CPUs'
 
 
 def test_of_sixty_requests_each_kind_of_namespace_gets_its_share_of_everything() -> None:
