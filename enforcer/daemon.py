@@ -15,7 +15,7 @@ import signal
 from collections import Counter, deque
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from enforcer.access import find
@@ -211,4 +211,5 @@ class Daemon:
         state = self.plugin.state
         pods = Counter(pod.placement_class.value for pod in state.pods.values())
         misfits = sum(bool(pod.misfit) for pod in state.pods.values())
-        return self.metrics.text(Gauges.of(state.ledger, pods, misfits, state.best, state.static_kubelet))
+        gauges = Gauges.of(state.ledger, pods, misfits, state.best, state.static_kubelet)
+        return self.metrics.text(replace(gauges, tasks=len(asyncio.all_tasks())))

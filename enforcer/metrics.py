@@ -86,6 +86,8 @@ class Gauges:
     level: Level = Level.CPUSET
     """The strongest isolation of this node."""
     static_kubelet: bool = False
+    tasks: int = 0
+    """Of the event loop."""
 
     @classmethod
     def of(cls, ledger: Ledger, pods: Mapping[str, int], misfits: int, level: Level, static_kubelet: bool) -> Gauges:
@@ -177,6 +179,7 @@ class Metrics:
         levels = {level.value: level is now.level for level in Level}
         yield _by("isolation_level", "gauge", "1 for the strongest isolation that this node has.", "level", levels)
         yield _plain("kubelet_static", "gauge", "Whether the kubelet pins containers itself.", now.static_kubelet)
+        yield _plain("tasks", "gauge", "Tasks of the event loop.", now.tasks)
 
     def _counters(self) -> Iterator[Iterator[str]]:
         yield _counts("drift_total", "Cgroups found other than promised.", "what", Drifted, self._drifts)

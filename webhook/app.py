@@ -326,7 +326,7 @@ class Webhook:
         return self._unready()
 
     async def _metrics_text(self, _: web.BaseRequest) -> web.Response:
-        text = self._metrics.text(self._certificate.not_after.timestamp(), self._in_flight)
+        text = self._metrics.text(self._certificate.not_after.timestamp(), self._in_flight, len(asyncio.all_tasks()))
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
 
 

@@ -52,7 +52,7 @@ class Metrics(Collector):
         self._faults = 0
         self._slots = {phase: [0] * (len(BUCKETS) + 1) for phase in Phase}
         self._seconds = dict.fromkeys(Phase, 0.0)
-        self._gauges = (0.0, 0)
+        self._gauges = (0.0, 0, 0)
         self._registry = CollectorRegistry()
         self._registry.register(self)
         for collector in more:
@@ -80,9 +80,9 @@ class Metrics(Collector):
         """One change of the certificate's files."""
         self._reloads[result] += 1
 
-    def text(self, not_after: float, in_flight: int) -> bytes:
+    def text(self, not_after: float, in_flight: int, tasks: int) -> bytes:
         """All of it, the gauges as they are now."""
-        self._gauges = not_after, in_flight
+        self._gauges = not_after, in_flight, tasks
         return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
@@ -99,11 +99,12 @@ class Metrics(Collector):
         )  # fmt: skip
         yield CounterMetricFamily("armistice_faults", "Reviews that met a fault of ours.", value=self._faults)
         yield self._histogram()
-        not_after, in_flight = self._gauges
+        not_after, in_flight, tasks = self._gauges
         yield GaugeMetricFamily(
             "armistice_certificate_not_after_seconds", "When the certificate in use ends.", value=not_after
         )
         yield GaugeMetricFamily("armistice_requests_in_flight", "Bodies that are being received.", value=in_flight)
+        yield GaugeMetricFamily("armistice_tasks", "Tasks of the event loop, one of each connection.", value=tasks)
 
     def _family_of_reviews(self) -> Metric:
         family = CounterMetricFamily(

@@ -73,8 +73,8 @@ class Installed:
         self.release.uninstall("--no-hooks")
         self.plane.kubectl("delete", "namespace", NAMESPACE, f"--timeout={DELETED_WITHIN:.0f}s")
 
-    def replicas(self) -> Replicas:
-        """Processes in the place of its pods; none runs yet."""
+    def replicas(self, *flags: str) -> Replicas:
+        """Processes in the place of its pods, with more flags than the chart gives those; none runs yet."""
         settings = self.plane.folder / "webhook-config.yaml"
         settings.write_text(self.get("configmap", f"{RELEASE}-config")["data"]["config.yaml"])
         arguments = self.get("deployment", SERVICE)["spec"]["template"]["spec"]["containers"][0]["args"]
@@ -82,7 +82,7 @@ class Installed:
             self.plane,
             NAMESPACE,
             SERVICE,
-            lambda where: here(arguments, where, settings),
+            lambda where: [*here(arguments, where, settings), *flags],
             lambda name: {"POD_NAMESPACE": NAMESPACE, "POD_NAME": name, "KUBECONFIG": str(self.account(SERVICE))},
         )
 

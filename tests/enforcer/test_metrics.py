@@ -107,3 +107,7 @@ def test_the_connection_is_shown() -> None:
     metrics = Metrics()
     metrics.connected = True
     assert samples(metrics, replace(IDLE, misfits=1))["nri_connected",] == 1
+
+
+def test_tasks_are_counted() -> None:
+    assert samples(Metrics(), replace(IDLE, tasks=9))["tasks",] == 9

@@ -22,7 +22,7 @@ from webhook.verdict import Verdict
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
     """Every series by name and label values, these in the order of their labels' names."""
-    text = metrics.text(not_after=1e9, in_flight=3).decode()
+    text = metrics.text(not_after=1e9, in_flight=3, tasks=7).decode()
     return {
         (sample.name, tuple(sample.labels[label] for label in sorted(sample.labels))): sample.value
         for family in text_string_to_metric_families(text)
@@ -44,11 +44,13 @@ def test_every_series_is_there_at_zero() -> None:
         "armistice_review_seconds_sum",
         "armistice_certificate_not_after_seconds",
         "armistice_requests_in_flight",
+        "armistice_tasks",
     }
     assert len([key for key in ours if key[0] == "armistice_reviews_total"]) == 2 * 12 * 6 * 2
     assert {value for (name, _), value in ours.items() if name.endswith(("_total", "_count"))} == {0.0}
     assert ours["armistice_certificate_not_after_seconds", ()] == 1e9
     assert ours["armistice_requests_in_flight", ()] == 3
+    assert ours["armistice_tasks", ()] == 7
 
 
 def test_what_happens_is_counted_once() -> None:
@@ -82,6 +84,7 @@ def test_what_happens_is_counted_once() -> None:
         ("armistice_review_seconds_bucket", ("+Inf", "validate")): 2,
         ("armistice_certificate_not_after_seconds", ()): 1e9,
         ("armistice_requests_in_flight", ()): 3,
+        ("armistice_tasks", ()): 7,
     }
     assert found == expected
 

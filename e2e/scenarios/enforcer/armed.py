@@ -166,8 +166,8 @@ def armed_node(
 
 @contextmanager
 def armistice_on(cluster: Cluster, folder: Path) -> Iterator[Armed]:
-    """A node that is Ready and has the enforcer's image: its enforcer is ready, and a webhook (case ``auto``) knows what
-    the node published. Afterwards it is without them again."""
+    """A Ready node that has the enforcer's image: its enforcer is ready, and a webhook (case ``auto``) knows what the
+    node published. Afterwards it is without them again."""
     plane, node = cluster.plane, cluster.node
     key = SigningKey.make(folder)
     enforcer = Enforcer.install(plane, node, key)
