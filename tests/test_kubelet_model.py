@@ -18,6 +18,9 @@ def two_nodes(threads: int = 2) -> Machine:
     return machine(2, 4, threads, memory=16 * GIB)
 
 
+SMALL = {"cpu": "3", "memory": "3Gi"}
+
+
 def node(machine: Machine, reserved: str = "0-1", **options: bool) -> Kubelet:
     memory = {n.id: n.pages or 0 for n in machine.numa_nodes}
     return Kubelet.of(machine, CpuSet.parse(reserved), memory, **options)
@@ -96,10 +99,19 @@ def test_memory_and_cpu_have_to_be_on_the_same_numa_node() -> None:
     assert run(node(two_nodes()), *pods) == ["0:2", "1:8-14", "TopologyAffinityError"]
 
 
+def test_memory_that_no_numa_nodes_have_together_is_no_preference_and_then_an_error() -> None:
+    pods = [pod(even("a", "1", "9Gi")), pod(even("a", "1", "9Gi")), pod(even("a", "1", "9Gi"))]
+    assert run(node(two_nodes()), *pods) == ["0:2", "1:8", "UnexpectedAdmissionError"]
+    # The second NUMA node has the memory, and not the CPU.
+    pods = [pod(even("a", "8", "1Gi")), pod(even("a", "1", "9Gi")), pod(even("a", "1", "9Gi"))]
+    assert run(node(two_nodes()), *pods) == ["1:8-15", "0:2", "TopologyAffinityError"]
+
+
 def test_huge_pages_have_to_be_there_too() -> None:
-    with_pages = machine(2, 4, memory=16 * GIB, hugepages=[{}, {2**21: 4}])
-    pods = [pod(even("a", "1", hugepages_2Mi="8Mi")), pod(even("a", "1", hugepages_2Mi="2Mi"))]
-    assert run(node(with_pages, "0"), *pods) == ["1:4", "TopologyAffinityError"]
+    with_pages = machine(2, 4, memory=16 * GIB, hugepages=[{2**21: 1}, {2**21: 4}])
+    pods = [pod(even("a", "1", hugepages_2Mi=f"{size}Mi")) for size in (8, 4, 2, 2)]
+    said = ["1:4", "OutOfhugepages-2Mi", "0:1", "OutOfhugepages-2Mi"]
+    assert run(node(with_pages, "0"), *pods) == said
 
 
 def test_burstable_pods_count_for_the_node_and_on_no_numa_node() -> None:
@@ -109,9 +121,56 @@ def test_burstable_pods_count_for_the_node_and_on_no_numa_node() -> None:
 
 
 def test_an_empty_pod_shared_pool_is_refused() -> None:
-    assert run(node(two_nodes()), level("5", even("a", "3"), even("b", "2"), container("c"))) == [
-        "empty pod shared pool"
-    ]
+    said = run(node(two_nodes()), level("5", even("a", "3"), even("b", "2"), container("c")))
+    assert said == ["TopologyAffinityError"]
+
+
+@pytest.mark.parametrize(
+    ("given", "starved"),
+    [
+        # Memory has to be left for who shares, too.
+        (level("5", even("a", "3", "3Gi"), container("b")), True),
+        (level("5", even("a", "3", "2Gi"), container("b")), False),
+        (level("5", even("a", "3", "2Gi"), even("s", "500m", "1Gi"), container("b")), True),
+        (level("5", even("a", "4", "1Gi"), even("s", "1", "2Gi")), False),
+        # A standard init container shares with the sidecars that were started before it.
+        (
+            pod(
+                even("a", "1"),
+                init=(even("s", "2", "3Gi", restartable=True), container("i")),
+                requests=SMALL,
+                limits=SMALL,
+            ),
+            True,
+        ),
+        (
+            pod(
+                even("a", "1"),
+                init=(container("i"), even("s", "2", "3Gi", restartable=True)),
+                requests=SMALL,
+                limits=SMALL,
+            ),
+            False,
+        ),
+    ],
+)
+def test_who_would_starve(given: Pod, starved: bool) -> None:
+    assert asked(given).starved is starved
+
+
+def test_containers_take_their_cpus_one_after_the_other_where_no_pod_level_binds_them() -> None:
+    after = node(two_nodes()).admit("p", asked(pod(even("a", "1"), even("b", "2"))))
+    assert isinstance(after, Kubelet)
+    # One thread, then the first whole core; a pod of three CPUs would have had 2-4.
+    assert str(after.pods["p"].cpus) == "2,4-5"
+    assert run(node(two_nodes(), full_pcpus_only=True), pod(even("a", "1"), even("b", "1"))) == ["SMTAlignmentError"]
+
+
+def test_cpus_of_a_standard_init_container_are_taken_again() -> None:
+    after = node(two_nodes()).admit("p", asked(pod(even("a", "2"), init=(even("i", "4"),))))
+    assert isinstance(after, Kubelet)
+    given = after.pods["p"]
+    assert (str(given.cpus), {k: str(v) for k, v in given.slices.items()}) == ("2-5", {"a": "2-3"})
 
 
 def test_whole_cores_or_nothing() -> None:

@@ -99,25 +99,25 @@ def outcomes(variant: Variant, seed: int, count: int) -> list[Outcome]:
 
 
 def _outcome(variant: Variant, name: str, seed: str) -> Outcome:
-    ledger, deck = _start(name, variant.smt, variant.pin)
+    ledger, deck = start(name, variant.smt, variant.pin)
     pods = list(islice(deck.sequence(random.Random(seed)), LONGEST))
-    return run(ledger, kubelet_of(ledger, variant), pods)
+    return run(ledger, kubelet_of(ledger, variant.smt, never_empty=variant.never_empty), pods)
 
 
 @cache
-def _start(name: str, smt: Smt, pin: bool) -> tuple[Ledger, Deck]:
+def start(name: str, smt: Smt, pin: bool) -> tuple[Ledger, Deck]:
     """The machine with its first core and some memory reserved. No CPU counts as isolated: a kubelet knows no such."""
     machine = replace(catalogue.machine(name), isolated=EMPTY)
     empty = Ledger.of(machine, machine.cores[0], RESERVED_MEMORY)
     return empty, Deck(empty, smt, pin)
 
 
-def kubelet_of(empty: Ledger, variant: Variant) -> Kubelet:
+def kubelet_of(empty: Ledger, smt: Smt, *, never_empty: bool) -> Kubelet:
     """A kubelet with the same machine and the same reservation."""
     layout = empty.layout
     memory = {node.id: book.memory or 0 for node, book in zip(layout.machine.numa_nodes, layout.books, strict=True)}
-    whole = variant.smt is Smt.FULL_CORES
-    return Kubelet.of(layout.machine, layout.reserved, memory, full_pcpus_only=whole, never_empty=variant.never_empty)
+    whole = smt is Smt.FULL_CORES
+    return Kubelet.of(layout.machine, layout.reserved, memory, full_pcpus_only=whole, never_empty=never_empty)
 
 
 def run(ledger: Ledger, kubelet: Kubelet, pods: Sequence[Drawn]) -> Outcome:

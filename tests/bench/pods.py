@@ -21,6 +21,7 @@ from shared.ledger import Ledger
 from shared.placement import Placement
 from shared.pod import Amounts, Container, Pod, is_hugepages
 from shared.policy import Placing, Smt
+from shared.quantity import parse
 from tests.support.data import reference
 from tests.support.kubelet import Asked, ask
 from webhook.pod import find_template, parse_pod
@@ -32,7 +33,7 @@ LENGTHS = (10, 60)
 """Shortest and longest sequence that is aimed at."""
 
 LEAST_MEMORY = 2**20 * CORE
-"""A mebibyte in nano-units: a Guaranteed pod has to name some memory."""
+"""A mebibyte in nano-units."""
 
 NUMA_RESOURCES = ("cpu", "memory")
 
@@ -41,6 +42,7 @@ NUMA_RESOURCES = ("cpu", "memory")
 class Drawn:
     """One pod of a sequence, as each side wants it."""
 
+    pod: Pod
     intent: Intent
     asked: Asked
 
@@ -83,14 +85,20 @@ def _each(pod: Pod, change: Callable[[Amounts], Amounts]) -> Pod:
 
 def pinned(pod: Pod, width: int) -> Pod:
     """The pod that a kubelet with KEP-5526 can pin: Guaranteed by ``spec.resources``, its demand rounded up to whole
-    CPUs (to a multiple of ``width``), its slices as they were, all other containers in the pod shared pool."""
+    CPUs (to a multiple of ``width``), its slices as they were, all other containers in the pod shared pool, which has a
+    CPU, a mebibyte and a huge page at least of what the slices use."""
     demand = weigh(pod)
     owners = {weight.name: weight for weight in demand.containers if weight.eligible}
     slices = sum(weight.exclusive_cpus for weight in owners.values())
-    least = slices + any(weight.name not in owners for weight in demand.containers)
-    cpus = max(1, least, -(-demand.total.get("cpu", 0) // CORE))
-    memory = max(LEAST_MEMORY, demand.total.get("memory", 0))
-    level = {**demand.total, "cpu": -(-cpus // width) * width * CORE, "memory": memory}
+    shared = any(weight.name not in owners for weight in demand.containers)
+    cpus = max(1, slices + shared, -(-demand.total.get("cpu", 0) // CORE))
+    level = {**demand.total, "cpu": -(-cpus // width) * width * CORE}
+    for name in ("memory", *filter(is_hugepages, demand.total)):
+        least = _least(name)
+        owned = sum(c.requests.get(name, 0) for c in (*pod.init_containers, *pod.containers) if c.name in owners)
+        level[name] = max(
+            level.get(name, 0), least if name == "memory" else 0, owned + least if shared and owned else 0
+        )
 
     def kept(container: Container) -> Container:
         return container if container.name in owners else replace(container, requests={}, limits={})
@@ -103,6 +111,11 @@ def pinned(pod: Pod, width: int) -> Pod:
         limits=level,
         overhead={},
     )
+
+
+def _least(resource: str) -> int:
+    """A mebibyte of memory (a Guaranteed pod has to name some), one page of huge pages; in nano-units."""
+    return LEAST_MEMORY if resource == "memory" else parse(resource.removeprefix("hugepages-"))
 
 
 class Deck:
@@ -151,6 +164,6 @@ class Deck:
         if key not in self._drawn:
             pod = sized(manifests()[index], factor)
             pod = pinned(pod, self._width) if self._pin else pod
-            drawn = Drawn(make(weigh(pod), self._placing), ask(pod))
+            drawn = Drawn(pod, make(weigh(pod), self._placing), ask(pod))
             self._drawn[key] = drawn if isinstance(offer(self._empty, "pod", drawn.intent), Placement) else None
         return self._drawn[key]

@@ -1,0 +1,1 @@
+"""What is claimed of programs that others wrote, where we measure ourselves against them."""
