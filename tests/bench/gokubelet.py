@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from e2e.lab.errors import LabError
 from e2e.lab.tools import Tool, made, tied
 from shared.cpuset import CpuSet
 from shared.ledger import Layout
@@ -71,7 +72,8 @@ class GoKubelet:
             raise RefusesToStart(error)
 
     def admit(self, name: str, pod: Pod) -> Fate:
-        """The next pod, its defaults filled in, for the node that was started last."""
+        """The next pod, its defaults filled in, for the node that was started last. Raises LabError where the program
+        has ended, as :meth:`start` does."""
         said = self._ask({"pod": manifest(name, pod)})
         return Fate(
             said["admitted"],
@@ -87,7 +89,10 @@ class GoKubelet:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        if not line:
+            raise LabError(f"the kubelet's program ended with status {self._process.wait()}; why is said above")
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
 

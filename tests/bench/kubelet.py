@@ -245,12 +245,13 @@ def packed(name: str, smt: Smt, count: int) -> Iterator[Figure]:
     placed = sum(o.ours for o in found) / sum(o.theirs for o in found)
     mean = f"mean {sum(o.theirs for o in found) / count:.1f} pods"
     yield figure("pods placed, ours to the kubelet's", "x", placed, Target(1, at_least=True), mean)
-    for resource in ("cpus", "memory"):
-        yield from _holes(figure, unit, resource, found)
+    for field, resource in (("cpus", "CPUs"), ("memory", "memory")):
+        pairs = [(getattr(o.hole, field), getattr(o.their_hole, field)) for o in found]
+        yield from _holes(figure, unit, resource, pairs)
     fewer = sum(o.ours < o.as_it_comes for o in found)
     more = sum(o.ours > o.as_it_comes for o in found)
-    least = max(o.as_it_comes - o.ours for o in found)
-    said = f"at most {least} fewer; {more} with more"
+    most = max(o.as_it_comes - o.ours for o in found)
+    said = f"at most {most} fewer; {more} with more"
     yield figure("sequences with fewer pods, the kubelet's pool may become empty", unit, fewer, note=said)
     differing = [difference for o in found for difference in o.differing]
     decisions = f"of {number(sum(o.decisions for o in found), '')}"
@@ -258,8 +259,10 @@ def packed(name: str, smt: Smt, count: int) -> Iterator[Figure]:
     yield figure("decisions in which our model differs", decisions, len(differing), Target(0), first)
 
 
-def _holes(figure: Callable[..., Figure], unit: str, resource: str, found: Sequence[Outcome]) -> Iterator[Figure]:
-    pairs = [(getattr(o.hole, resource), getattr(o.their_hole, resource)) for o in found]
+def _holes(
+    figure: Callable[..., Figure], unit: str, resource: str, pairs: Sequence[tuple[int, int]]
+) -> Iterator[Figure]:
+    """``pairs`` are ours and the kubelet's."""
     larger, same = sum(a > b for a, b in pairs), sum(a == b for a, b in pairs)
     said = f"{larger} larger, {same} the same"
     yield figure(f"largest hole left is smaller, {resource}", unit, sum(a < b for a, b in pairs), note=said)
