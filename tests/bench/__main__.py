@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tests.bench.report import Figure, Report, as_json, markdown, show
 
-SECTIONS = ("allocator", "packing", "exact", "start", "enforcer", "admission", "cluster")
+SECTIONS = ("allocator", "packing", "exact", "start", "enforcer", "admission", "stages", "cluster")
 """A module of this package each, with ``measure(quick)``."""
 
 
