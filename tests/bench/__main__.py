@@ -16,7 +16,7 @@ from tests.bench.report import Figure, Report, as_json, markdown, show
 
 SECTIONS = (
     "allocator", "packing", "kubelet", "exact", "start", "enforcer", "node",
-    "admission", "webhooks", "create", "cluster", "latency",
+    "admission", "stages", "webhooks", "create", "cluster", "latency",
 )  # fmt: skip
 """A module of this package each, with ``measure(quick)``."""
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shared.errors import InputError
+from shared.quantity import NANO
 from tests.support.pods import amounts
 from webhook.pod import Subject, find_template, limit_range, parse_pod, subject
 
@@ -89,6 +90,16 @@ def test_null_counts_as_absent() -> None:
 def test_quantities_may_be_numbers() -> None:
     pod = parse_pod(with_requests(cpu=1.5, memory=1024))
     assert pod.containers[0].requests == amounts({"cpu": "1500m", "memory": "1Ki"})
+
+
+def test_what_is_remembered_of_an_amount_is_no_other_amount() -> None:
+    for _ in range(2):
+        assert parse_pod(with_requests(memory="1Gi")).containers[0].requests == {"memory": 2**30 * NANO}
+        with pytest.raises(InputError, match=r"\[hugepages-0\]: '1Gi': hugepages-0: the page size must be"):
+            parse_pod(with_requests(hugepages_0="1Gi"))
+        assert parse_pod(with_requests(cpu="1")).containers[0].requests == {"cpu": NANO}
+        with pytest.raises(InputError, match=r"\[cpu\]: True: quantities must match"):
+            parse_pod(with_requests(cpu=True))
 
 
 def test_only_an_init_container_is_restartable() -> None:
