@@ -10,6 +10,7 @@ they assert is read from the kernel's files or the API server, never from what t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -107,6 +108,14 @@ FAULTS = (
 
 NAMES = tuple(fault.name for fault in FAULTS)
 
+VARIABLE = "ARMISTICE_LAB_FAULTS"
+
+by_hand = pytest.mark.skipif(
+    f"{VARIABLE!r} not in os.environ",  # text: asked when the scenario is to run, which ``run`` has set it for
+    reason=f"by hand, for it takes minutes more: `python -m e2e faults` or {VARIABLE}=1 runs it",
+)
+"""For scenarios that `.ci/test` leaves out."""
+
 
 class Verdict(Enum):
     """What came of a fault."""
@@ -190,6 +199,7 @@ def _indented(name: str, text: str) -> str:
 def run(faults: Sequence[Fault]) -> Record:
     """Run the scenarios of these faults; pytest says how it goes."""
     record = Record(frozenset(fault.name for fault in faults))
+    os.environ[VARIABLE] = "1"
     pytest.main(["-c", str(ROOT / "pyproject.toml"), "-q", str(ROOT / "e2e")], plugins=[record])
     return record
 

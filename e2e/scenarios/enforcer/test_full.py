@@ -12,12 +12,13 @@ from contextlib import contextmanager
 
 import pytest
 
+from e2e.faults import by_hand
 from e2e.lab.namespace import Namespace
 from e2e.lab.node import Node
 from e2e.scenarios.enforcer.armed import Armed, alone, until
 from e2e.scenarios.enforcer.bound import assert_off, exclusive_cpus
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, by_hand]
 
 FULL = 10.0
 """Seconds in which a pod tries to start, and the enforcer to start again."""

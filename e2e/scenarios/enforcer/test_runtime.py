@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from e2e.assertions import assert_disjoint
+from e2e.faults import by_hand
 from e2e.lab.namespace import Namespace
 from e2e.lab.node import Node
 from e2e.observe import container_ids
@@ -15,7 +16,7 @@ from e2e.scenarios.enforcer.armed import Armed, alone, until
 from e2e.scenarios.enforcer.bound import assert_whole_node_is_free, exclusive_cpus
 from e2e.scenarios.enforcer.watch import Watch
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, by_hand]
 
 MOMENTS = (Moment.COMES, Moment.RESERVED, Moment.SANDBOX)
 

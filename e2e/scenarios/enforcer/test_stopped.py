@@ -10,13 +10,14 @@ import time
 
 import pytest
 
+from e2e.faults import by_hand
 from e2e.lab.namespace import Namespace
 from e2e.lab.node import Node
 from e2e.scenarios.enforcer.ambush import Moment, lie_in_wait, wait_struck
 from e2e.scenarios.enforcer.armed import Armed, alone, until
 from e2e.scenarios.enforcer.bound import assert_off, exclusive_cpus
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, by_hand]
 
 STOPPED = 4.0
 """Seconds; containerd waits 2 for an answer of a plugin."""

@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from e2e.assertions import assert_subset
+from e2e.faults import by_hand
 from e2e.lab import armistice, netns
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.enforcer import NAMESPACE, RELEASE, TOPOLOGIES, Enforcer
@@ -262,6 +263,7 @@ def test_the_enforcer_is_killed_and_comes_back_and_nothing_moves(day: Day, fresh
     day.assert_kept()
 
 
+@by_hand
 @pytest.mark.fault("webhook-black-holed")
 def test_the_network_to_the_webhook_swallows_everything_and_only_pods_that_are_to_be_judged_wait_for_it(
     day: Day, fresh: Namespace
@@ -305,6 +307,7 @@ def replicas(day: Day) -> list[dict[str, Any]]:
     return [one for one in found if "deletionTimestamp" not in one["metadata"]]
 
 
+@by_hand
 @pytest.mark.fault("clock-stepped")
 def test_the_nodes_clock_is_set_far_ahead_and_back_and_behind_and_no_pod_is_refused(day: Day, fresh: Namespace) -> None:
     """Every certificate of the webhook has ended, or has yet to begin, by the clock of the machine that it is on."""

@@ -28,6 +28,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from e2e.faults import by_hand
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.enforcer import NAMESPACE, RELEASE
 from e2e.lab.installed import CONFIGURATION, SWITCH_OFF, Installed, publish, withdraw
@@ -196,6 +197,7 @@ def test_no_admission_is_lost_or_wrongly_refused(
     assert unsealed(answered(report), ring(installed)) == []
 
 
+@by_hand
 @pytest.mark.fault("etcd-paused")
 def test_while_etcd_stands_still_nothing_is_stored_unsealed_and_afterwards_all_is_as_before(
     plane: ControlPlane,
