@@ -10,6 +10,7 @@ What has been known once stays known until the API server says otherwise: an out
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -79,6 +80,8 @@ class Pulse:
     """When the API server last said anything about it, by the monotonic clock."""
     complaint: str = ""
     """Why it cannot be followed at the moment; empty when it can."""
+    wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by whoever misses something of it: a pause after a failure then ends early."""
     relists: Counter[Relist] = field(default_factory=Counter)
     troubles: Counter[Trouble] = field(default_factory=Counter)
 
@@ -232,6 +235,7 @@ class View:
             return EXEMPT
         labels = self.namespaces.known.get(namespace)
         if labels is None or not self.synced:
+            self.pulses[Followed.NAMESPACES].wanted.set()
             return self._unknown
         found = self._policy(labels)
         if keys := self._ranges.get(namespace):

@@ -2,7 +2,8 @@
 
 1. List, in pages. What was not in the list any more is gone.
 2. Watch from the list's version on, with bookmarks, so that the version stays fresh where nothing happens.
-3. A watch that ends goes on from its last version: after its time at once, after a failure with a pause that grows.
+3. A watch that ends goes on from its last version: after its time at once, after a failure with a pause that grows. A
+   review of a namespace that is not known ends the pause: an API server that asks is there.
 4. 410 (the API server no longer knows what came after our version) and a line that is no event: back to 1.
 5. Now and then back to 1 without a reason, which puts right whatever was lost.
 
@@ -16,7 +17,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, TypedDict
@@ -425,11 +426,17 @@ class Follower:
         await self._pause(self._pace.first_pause)
 
     async def _pause(self, first: float) -> None:
-        """Longer with each failure in a row, and never the same for everybody."""
+        """Longer with each failure in a row, and never the same for everybody; who misses something ends it, but no
+        earlier than the first pause: whoever reaches the webhook's port could claim to."""
         pace = self._pace
         pause = min(pace.longest_pause, pace.first_pause * 2 ** min(self._failures, 20)) if self._failures else first
         self._failures += 1
-        await asyncio.sleep(pause * (1 - 0.5 * self._chance()))
+        pause *= 1 - 0.5 * self._chance()
+        self._pulse.wanted.clear()
+        await asyncio.sleep(min(pause, pace.first_pause))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause - pace.first_pause):
+                await self._pulse.wanted.wait()
 
 
 _HOW = {

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from time import monotonic
 from typing import TypeVar
 
 import pytest
@@ -310,6 +311,17 @@ async def test_an_outage_forgets_nothing_and_what_happened_meanwhile_is_learnt_a
         await it.until(lambda: it.names() == {"b", "c"})
         assert pulses[Followed.NAMESPACES].relists == {Relist.FIRST: 1}
         assert pulses[Followed.NAMESPACES].complaint == ""
+
+
+async def test_a_review_of_an_unknown_namespace_ends_the_pause_after_an_outage() -> None:
+    async with scene("a", pace=replace(QUICK, first_pause=0.05, longest_pause=60.0)) as it:
+        await it.server.stop()
+        await it.until(lambda: it.view.pulses[Followed.NAMESPACES].troubles[Trouble.UNREACHABLE] >= 5)  # pauses 0.8 s
+        it.server.put(NAMESPACES, namespace("b"))
+        await it.server.start()
+        began = monotonic()
+        await it.until(lambda: it.view.of("b").known)
+        assert monotonic() - began < 0.4
 
 
 async def test_a_watch_that_falls_silent_is_taken_for_dead() -> None:
