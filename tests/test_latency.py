@@ -23,7 +23,9 @@ from tests.bench.trial import (
     Reading,
     Request,
     Span,
+    Trial,
     believed,
+    kept_up,
     manifest,
     parse_reading,
     parse_requests,
@@ -37,7 +39,7 @@ def span(noisy: bool = True, begin: float = 10.0, end: float = 12.0, **used: flo
 
 
 def requests(begin: float, end: float, took: float = 0.001) -> list[Request]:
-    """One each hundredth of a second."""
+    """As many a second as the application gets."""
     return [
         Request(begin + number / RATE, begin + number / RATE + took, 0.0) for number in range(int((end - begin) * RATE))
     ]
@@ -65,13 +67,25 @@ def test_a_request_that_was_sent_late_counts_from_when_it_was_due() -> None:
 
 def test_a_request_belongs_to_the_span_in_which_it_was_due_whenever_it_was_answered() -> None:
     found = within(requests(9.0, 13.0, took=5.0), span())
-    assert (found[0].due, round(found[-1].due, 3)) == (10.1, 11.89)
+    assert (found[0].due, round(found[-1].due, 3)) == (10.1, 11.88)
 
 
 def test_a_span_whose_requests_are_missing_measures_nothing() -> None:
     with pytest.raises(LabError) as raised:
         within(requests(9.0, 11.0), span())
-    assert str(raised.value) == "90 of 180 requests were answered in a span of the measurement"
+    assert str(raised.value) == "45 of 90 requests were answered in a span of the measurement"
+
+
+def test_an_application_that_is_overloaded_in_silence_measures_nothing() -> None:
+    quiet, noisy = span(noisy=False), span(begin=12.0, end=14.0)
+    well = Trial({}, (quiet, noisy), (*requests(9.0, 12.0), *requests(12.0, 14.0, took=1.0)))
+    assert kept_up(well) is well
+    with pytest.raises(LabError) as raised:
+        kept_up(Trial({}, (quiet,), tuple(requests(9.0, 12.0, took=0.5))))
+    assert str(raised.value) == (
+        "50 requests a second are too many for this machine: in silence half of them took more than 500 ms; "
+        "it takes two cores that nobody else uses"
+    )
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from e2e.scenarios.enforcer.armed import armistice_on
 from e2e.scenarios.nodes.conftest import Cluster, ready_node
 from tests.bench import trial
 
-SHAPE = "uneven"
+SHAPE = "2x2"
 
 APPLICATION = Tool("requests", "requests", "./.", root=Path(__file__).parent)
 
