@@ -137,7 +137,7 @@ class Scenario:
     """Of the scenario itself, without the clusters and nodes that it shares with others."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # pytest keeps its plugins in sets
 class Record:
     """A pytest plugin: the scenarios of some faults and no others, and what came of each."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -117,3 +119,23 @@ def test_only_the_scenarios_of_the_wanted_faults_are_run_and_each_phase_of_them_
 def report(when: Literal["setup", "call", "teardown"], outcome: Literal["passed", "failed"], seconds: float) -> Any:
     """What pytest says of a phase of the scenario ``both``."""
     return pytest.TestReport("both", ("both", 0, "both"), {}, outcome, None, when, duration=seconds)
+
+
+FOLDERS = """
+import sys
+import pytest
+from e2e.faults import Record
+record = Record(frozenset(("disk-full",)))
+pytest.main(["-q", "-p", "no:cacheprovider", "-o", "markers=fault(name): x", sys.argv[1]], plugins=[record])
+print([record.verdict(name).value for name in ("disk-full", "etcd-paused")])
+"""
+
+
+def test_pytest_runs_with_the_record_where_folders_have_plugins_of_their_own(tmp_path: Path) -> None:
+    for name, fault in (("one", "disk-full"), ("other", "etcd-paused")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "conftest.py").write_text("def pytest_runtest_logreport(report): pass\n")
+        text = f"import pytest\n\n\n@pytest.mark.fault('{fault}')\ndef test_it():\n    pass\n"
+        (tmp_path / name / f"test_{name}.py").write_text(text)
+    done = subprocess.run([sys.executable, "-c", FOLDERS, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "['held', 'not shown']", done.stdout
