@@ -1,7 +1,7 @@
 """A test run in phases, the quickest to find a fault first, with the time that each took.
 
-1. Tests without a cluster, 2. scenarios on a real API server, 3. scenarios on nodes of their own, 4. those that share
-one node; inside each pytest's order.
+1. Tests without a cluster, 2. scenarios on a real API server, 3. models held against what they are models of,
+4. scenarios on nodes of their own, 5. those that share one node; inside each pytest's order.
 The folder says to which phase a test belongs. Both ``conftest.py`` name this module as a plugin.
 """
 
@@ -17,6 +17,7 @@ import pytest
 PHASES = (
     ("tests", "tests without a cluster"),
     ("e2e/scenarios/plane", "scenarios on a real API server"),
+    ("e2e/scenarios/peers", "models of peers, held against the peers' own code"),
     ("e2e/scenarios/nodes", "scenarios on real nodes"),
     ("e2e/scenarios/enforcer", "scenarios of the enforcer on one node"),
 )
