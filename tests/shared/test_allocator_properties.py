@@ -96,9 +96,10 @@ def test_the_same_seed_gives_the_same_cpus_in_every_interpreter(name: str, dumps
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
-def test_the_same_seed_gives_the_same_ten_thousand_places(name: str, dumps: Path) -> None:
+def test_the_same_seed_gives_the_same_two_thousand_places(name: str, dumps: Path) -> None:
+    """An order that depends on hashes shows within a few hundred; the laws are held for ten thousand above."""
     target = locate(name, dumps)
-    assert digests(target, 10_000, "0") == digests(target, 10_000, "4711")
+    assert digests(target, 2000, "0") == digests(target, 2000, "4711")
 
 
 # Small machines, where a refusal can be proved.
