@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from fractions import Fraction
 from random import Random
 from typing import Any
@@ -19,9 +18,9 @@ from shared.demand import weigh
 from shared.errors import InputError
 from shared.quantity import NANO
 from tests.fuzz.grammar import pod
-from tests.fuzz.peer import Peer, exact, kubernetes
+from tests.fuzz.peer import compared, exact
 from tests.fuzz.reckoning import MOST, reckon
-from tests.fuzz.target import Target, WrongError, resident
+from tests.fuzz.target import Target, WrongError
 from webhook.pod import parse_pod
 
 BATCH = 50
@@ -32,22 +31,6 @@ Amounts = Mapping[str, Fraction]
 def make(rng: Random) -> bytes:
     """A batch."""
     return b"\n".join(json.dumps(pod(rng)).encode() for _ in range(BATCH))
-
-
-class Session:
-    """All three."""
-
-    make = staticmethod(make)
-    memory = staticmethod(resident)
-
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
-
-    def look(self, data: bytes) -> list[str]:
-        """Every pod, weighed three times."""
-        lines = data.split(b"\n")
-        answers = self._peer.ask([b'{"pod":' + line + b"}" for line in lines])
-        return [_compared(line, answer) for line, answer in zip(lines, answers, strict=True)]
 
 
 def _compared(line: bytes, answer: dict[str, Any]) -> str:
@@ -83,10 +66,6 @@ def _every_amount(made: Mapping[str, Any]) -> Iterator[Fraction]:
     return (Fraction(nanos, NANO) for amounts in lists for nanos in amounts.values())
 
 
-@contextmanager
-def _open() -> Iterator[Session]:
-    with kubernetes() as peer:
-        yield Session(peer)
-
-
-TARGET = Target("demands", _open, runs=5_000, full=200_000, seconds=5.0, builds=True)
+TARGET = Target(
+    "demands", lambda: compared(make, _compared, '{"pod":%s}'), runs=5_000, full=200_000, seconds=5.0, builds=True
+)

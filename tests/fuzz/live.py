@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.fuzz.replies import NOT_ALIGNED, Placing, Reader
 from tests.fuzz.reviews import KEY, make, room, taken_apart
-from tests.fuzz.target import Target, WrongError, resident
+from tests.fuzz.target import Target, WrongError
 from tests.support.live import JSON, Live, webhook
 
 MACHINE = "azure-nd96isr-h100-v5"
@@ -34,7 +34,7 @@ class Session:
 
     def memory(self) -> int:
         """Of the webhook's process."""
-        return resident(self._live.process.pid)
+        return self._live.memory()
 
     def look(self, data: bytes) -> tuple[str]:
         """Sent, received and read."""

@@ -56,7 +56,7 @@ class Target:
     """Whether it has to build a program first, where the cache has none."""
 
 
-def resident(pid: int | str = "self") -> int:
-    """Resident bytes of a process."""
-    fields = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
+def resident() -> int:
+    """Resident bytes of this process."""
+    fields = Path("/proc/self/statm").read_text(encoding="ascii").split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
