@@ -98,7 +98,6 @@ class SigningKey:
         return f"SigningKey({self.id})"
 
     def _sign(self, content: str) -> str:
-        _read(json.loads(content))  # amounts beyond 64 bits, say: what no node would believe is not signed
         return base64.b64encode(self._private.sign(_DOMAIN + content.encode())).decode()
 
 
@@ -145,6 +144,9 @@ def seal(intent: Intent, namespace: str, pod_name: str, generate_name: str, key:
     could not be opened again."""
     whose = f'"pod":{_quoted(pod_name)}' if pod_name else f'"podPrefix":{_quoted(generate_name)}'
     before, after = _written(intent, namespace, whose, key.id)
+    if not (namespace and (pod_name or generate_name) and _is_readable(intent)):
+        _read(json.loads(f"{before},{after}"))  # says what no node could read, and is not signed
+    _check_sums(intent)
     text = f'{before},"sig":"{key.sign(f"{before},{after}")}",{after}'
     if len(text) > LIMIT:
         raise _refused(
@@ -152,6 +154,15 @@ def seal(intent: Intent, namespace: str, pod_name: str, generate_name: str, key:
             f"for {len(intent.parts)} containers would have {len(text)} bytes; at most {LIMIT} are allowed",
         )
     return text
+
+
+def _is_readable(intent: Intent) -> bool:
+    """Whether :func:`_read` would find all amounts and names well, at a tenth of its cost."""
+    amounts = [intent.cpu, intent.memory, intent.bubble, *intent.hugepages.values(), *intent.devices.values()]
+    for part in intent.parts:
+        amounts += (part.slice, part.memory, *part.hugepages.values())
+    named = all(intent.devices) and all(part.name for part in intent.parts)
+    return named and min(amounts) >= 0 and max(amounts) <= MAX_WHOLE
 
 
 def _canonical(content: Mapping[str, Any]) -> str:

@@ -76,7 +76,7 @@ def _round(fleet: Fleet, bodies: Sequence[bytes]) -> dict[str, float]:
     key, ring = keys.ephemeral()
     spaces, names = [request.namespace for request in requests], [pod.metadata.name or "" for pod in pods]
     texts = stage("whole seal", lambda f, space, name: seal(f.intent, space, name, "x-", key), findings, spaces, names)
-    stage("check and sign", keys.ephemeral()[0].sign, [_SIGNATURE.sub("", text) for text in texts])
+    stage("sign", keys.ephemeral()[0].sign, [_SIGNATURE.sub("", text) for text in texts])
     stage("patch", lambda pod, text: annotate(pod.metadata.annotations, {"intent": text}), pods, texts)
     court = Court(Uniform(POLICY), bench, keys.ephemeral()[0], ring)
     decisions = [decide(request, Phase.MUTATE, court, never) for request in requests]
@@ -107,6 +107,6 @@ def _told(found: dict[str, float]) -> dict[str, float]:
     """The stages so that they add up to the whole."""
     whole, finding, sealing = (found.pop(name) for name in ("the whole decision", "whole finding", "whole seal"))
     found["judge by the policy"] = finding - sum(found[name] for name in OF_A_FINDING)
-    found["write the intent"] = sealing - found["check and sign"]
+    found["write the intent"] = sealing - found["sign"]
     found["between the stages"] = whole - sum(found.values())
     return {**found, "the whole decision": whole}
