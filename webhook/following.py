@@ -80,7 +80,7 @@ class Pulse:
     """When the API server last said anything about it, by the monotonic clock."""
     complaint: str = ""
     """Why it cannot be followed at the moment; empty when it can."""
-    wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    wanted: asyncio.Event = field(default_factory=asyncio.Event, compare=False, repr=False)
     """Set by whoever misses something of it: a pause after a failure then ends early."""
     relists: Counter[Relist] = field(default_factory=Counter)
     troubles: Counter[Trouble] = field(default_factory=Counter)
