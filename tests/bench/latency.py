@@ -21,7 +21,7 @@ from tests.bench.report import Figure
 from tests.bench.trial import Request, Trial, percentile
 
 LONG = 0.001
-"""Seconds on a run queue above which somebody else was in the way: a switch between client and server takes less."""
+"""Seconds on a run queue that count as long: natively a switch between client and server takes far less."""
 
 
 def measure(quick: bool) -> Iterator[Figure]:

@@ -217,7 +217,7 @@ def test_while_etcd_stands_still_nothing_is_stored_unsealed_and_afterwards_all_i
     with plane.paused("etcd"):
         time.sleep(PAUSE)
     time.sleep(CALM)
-    report = run.end(lambda: stored.extend(found for space in run.spaces for found in stored_in(space)))
+    report = run.end(lambda: stored.extend(stored_by(run)))
 
     record_property("pods_while_etcd_stood_still", report.figures())
     assert longest_gap(report) >= PAUSE - 1, "pods were stored all the while: etcd was not away"
@@ -247,7 +247,7 @@ def test_a_replica_that_is_killed_costs_refusals_for_seconds_and_nothing_is_stor
     time.sleep(UNLISTED_WITHIN)
     processes.add()
     time.sleep(CALM)
-    report = run.end(lambda: stored.extend(found for space in run.spaces for found in stored_in(space)))
+    report = run.end(lambda: stored.extend(stored_by(run)))
 
     moments = [failure.at for failure in report.refused]
     record_property("pods_while_a_replica_was_killed", report.figures())
@@ -290,10 +290,13 @@ class Stored:
     """Empty where it has none."""
 
 
-def stored_in(space: Namespace) -> list[Stored]:
-    """Every pod of a namespace, however its creation was answered."""
-    metadata = [found["metadata"] for found in space.list("pods")]
-    return [Stored(space.name, each["name"], each.get("annotations", {}).get(ANNOTATION, "")) for each in metadata]
+def stored_by(run: Run) -> list[Stored]:
+    """Every pod of the load that is there now, however its creation was answered."""
+    return [
+        Stored(space.name, found["metadata"]["name"], found["metadata"].get("annotations", {}).get(ANNOTATION, ""))
+        for space in run.spaces
+        for found in space.list("pods")
+    ]
 
 
 def answered(report: Report) -> list[Stored]:
