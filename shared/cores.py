@@ -45,7 +45,7 @@ def take(groups: Iterable[Group], free: int, need: int, full_cores: bool) -> int
     taken = 0
     while need > 0 and rooms:
         room = rooms.pop(_next(rooms, need))
-        mask = sum(room[2]) if room[0] <= need else _within(room[2], need, full_cores)
+        mask = sum(room[2]) if room[0] <= need else _within(_in_order(room, full_cores), need, full_cores)
         taken |= mask
         need -= mask.bit_count()
     return taken if need <= 0 else 0
@@ -83,22 +83,35 @@ def _next(rooms: list[Room], need: int) -> int:
     return max((count, -index) for index, (count, _, _) in enumerate(rooms))[1] * -1
 
 
+def _in_order(room: Room, full_cores: bool) -> list[int]:
+    """The cores' free parts, the one with the lowest CPU first; out of order is only who lost its core's lowest CPU."""
+    count, untouched, parts = room
+    if untouched or full_cores:
+        return parts
+    return sorted(parts) if count == len(parts) else sorted(parts, key=_lowest)
+
+
 def _within(parts: list[int], need: int, full_cores: bool) -> int:
-    """``need`` CPUs of one cache that has more: the widest cores first, then the narrowest that holds the rest."""
+    """``need`` CPUs of one cache that has more, its cores' parts in order: the widest cores first, then the narrowest
+    that holds the rest."""
     taken, left = 0, []
-    if not full_cores:  # whole cores are in order already
-        parts = sorted(parts, key=_lowest)
-    for part in sorted(parts, key=int.bit_count, reverse=True):
-        width = part.bit_count()
-        if width <= need:
-            taken |= part
-            need -= width
-        else:
-            left.append(part)
+    for width, alike in _by_width(parts):
+        whole = min(need // width, len(alike))
+        taken |= sum(alike[:whole])
+        need -= whole * width
+        left += alike[whole:]
     if need:
         last = min(left, key=_narrowest_first)
         taken |= last if full_cores else lowest(last, need)
     return taken
+
+
+def _by_width(parts: list[int]) -> list[tuple[int, list[int]]]:
+    """Parts of equal width together, the widest first."""
+    widths = set(map(int.bit_count, parts))
+    if len(widths) == 1:  # nearly always
+        return [(widths.pop(), parts)]
+    return [(width, [part for part in parts if part.bit_count() == width]) for width in sorted(widths, reverse=True)]
 
 
 def _lowest(part: int) -> int:
