@@ -85,8 +85,8 @@ def _build(component: str, archive: Path, store: Path) -> None:
         _buildah(store, "build", *options, f"--file={ROOT / component / 'Containerfile'}", str(ROOT))
         unfinished = archive.with_suffix(".unfinished")
         unfinished.unlink(missing_ok=True)
-        # Not compressed: packing takes time here, and unpacking more of it on an emulated CPU.
-        _buildah(store, "push", "-q", "--disable-compression", name, f"oci-archive:{unfinished}:{name}")
+        # Compressed: a node whose images are not (docker-archive) is Ready no sooner.
+        _buildah(store, "push", "-q", name, f"oci-archive:{unfinished}:{name}")
         unfinished.rename(archive)
     finally:
         shutil.rmtree(store, ignore_errors=True)

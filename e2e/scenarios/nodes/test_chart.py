@@ -263,7 +263,6 @@ def test_the_enforcer_is_killed_and_comes_back_and_nothing_moves(day: Day, fresh
     day.assert_kept()
 
 
-@by_hand
 @pytest.mark.fault("webhook-black-holed")
 def test_the_network_to_the_webhook_swallows_everything_and_only_pods_that_are_to_be_judged_wait_for_it(
     day: Day, fresh: Namespace
