@@ -33,7 +33,7 @@ STRENGTH = {Level.CPUSET: 0, Level.PARTITION: 1, Level.ISOLATED: 2}
 
 def reserve(state: State, sandbox: Sandbox, belief: Belief) -> Step:
     """RunPodSandbox: the whole bubble, or nothing and the reason. Never a refusal: a runtime that is told one here
-    leaks the sandbox (containerd before 2.2.6). A sandbox that is made anew keeps its pod's place."""
+    leaks the sandbox (containerd before 2.2.6 and 2.3.3). A sandbox that is made anew keeps its pod's place."""
     known = state.pods.get(sandbox.uid)
     if known is not None and state.placement(known.uid) is not None:
         return _kept(state.having(replace(known, sandbox=bare(sandbox))), known.uid)

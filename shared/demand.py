@@ -142,7 +142,7 @@ def _weight(member: Cast) -> Weight:
 
 def is_eligible(container: Container) -> bool:
     """Whether a container may own CPUs: the kubelet's static policy asks the same of a Guaranteed pod's containers,
-    here each container is asked by itself (DESIGN: a fractional sidecar does not cost the app its cores)."""
+    here each container is asked by itself (a fractional sidecar does not cost the app its cores)."""
     requests, limits = container.requests, container.limits
     cpu = requests.get("cpu", 0)
     if cpu <= 0 or cpu % CORE:

@@ -269,7 +269,7 @@ def failed(request: Request, court: Court, reason: str, closed: bool = False) ->
     enforced = assigned.policy.enforce is not TopologyPolicy.NONE
     # Of a namespace that is not known the API server says by the path whether it enforces.
     enforced |= closed and not assigned.known and court.rules.mode is Mode.ENFORCE
-    # DESIGN: what enforces fails closed, everything else open.
+    # What enforces fails closed, everything else open.
     if enforced and kind not in (Kind.OTHER, Kind.NAMESPACE):
         return Decision(Answer(allowed=False, message=text), kind)
     return Decision(Answer(warnings=(text,)), kind)

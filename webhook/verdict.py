@@ -26,7 +26,7 @@ from webhook.wish import ANYWHERE, Wish
 
 
 class Verdict(Enum):
-    """DESIGN's five."""
+    """What can be said of a pod."""
 
     FITS = "fits"
     SIDECARS_TOO_HEAVY = "sidecars-too-heavy"

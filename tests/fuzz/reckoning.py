@@ -1,7 +1,7 @@
-"""What a pod demands, reckoned a second time: plainly, from its JSON, by Kubernetes' words and DESIGN's, in fractions.
+"""What a pod demands, reckoned a second time: plainly, from its JSON, by Kubernetes' words and ours, in fractions.
 
 Nothing here comes from the product. Sources: ``ParseQuantity`` for amounts, ``DefaultPodLevelResources`` for what is
-filled in, KEP-753 for the worst moment, KEP-2837 for ``spec.resources``, ``ComputePodQOS``, and DESIGN's placement
+filled in, KEP-753 for the worst moment, KEP-2837 for ``spec.resources``, ``ComputePodQOS``, and our placement
 classes.
 """
 

@@ -1,6 +1,6 @@
 """Reads what the webhook replied, as a stranger would: with json, jsonpatch and cryptography, and no code of its own.
 
-What has to hold (DESIGN, "Failure directions"; the API server's rules):
+What has to hold (which way each failure goes; the API server's rules):
 
 1. A reply is an AdmissionReview for the uid that was asked about, or HTTP 400 with one sentence.
 2. A patch comes to mutating calls only; it applies, and changes our annotations and nothing else.

@@ -77,7 +77,8 @@ def policy(namespace: str | None, files: tuple[str, ...], cluster: bool, config:
     when. With a NAMESPACE, every setting of that one. Namespaces that a
     cluster is deleting are left out.
 
-    Exit code: 0 shown; 1 a label is mistyped, so that the strictest value counts; 2 the input could not be read.
+    Exit code: 0 shown; 1 a label is mistyped, so that the strictest value counts (isolation: auto); 2 the input could
+    not be read.
     """
     if files and cluster:
         raise click.UsageError("-f and --cluster each say where namespaces come from; give one", _context())

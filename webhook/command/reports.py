@@ -259,7 +259,7 @@ RULES = (
         "Name machines to hold the pod against: --machine NAME, --nodes FILE, --sysfs ROOT or --cluster.",
     ),
 )
-"""Every verdict that is a finding, in the order of DESIGN."""
+"""Every verdict that is a finding, in the order of :class:`Verdict`."""
 
 _RULE_INDEX = {rule.verdict: index for index, rule in enumerate(RULES)}
 

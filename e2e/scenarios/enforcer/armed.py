@@ -113,7 +113,7 @@ def until(found: Callable[[], object], seconds: float, complaint: str, every: fl
 
 
 def bubble(name: str, cpus: int, more: str = "500m") -> Manifest:
-    """The issue's pod: an app with CPUs of its own, a native sidecar, an init container. All of them hold memory."""
+    """An app with CPUs of its own, a native sidecar, an init container. All of them hold memory."""
     where = "grep Cpus_allowed_list /proc/self/status; echo holding"
     first = container("init", where, {"cpu": "100m", "memory": "8Mi"})
     side = sidecar("side", HOLD, {"cpu": more, "memory": "32Mi"})

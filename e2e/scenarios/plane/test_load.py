@@ -7,7 +7,7 @@
 4. Two shorter loads, while etcd stands still and while a replica is killed: there the API server and the Service owe
    refusals, and what is stored has to be right all the same.
 
-Small by default. The issue's size takes five minutes, and a machine that has two cores for it::
+Small by default. The full size takes five minutes, and a machine that has two cores for it::
 
     ARMISTICE_LAB_PODS=10000 ARMISTICE_LAB_RATE=100 pytest e2e/scenarios/plane/test_load.py
 """
@@ -47,7 +47,7 @@ RATE = int(os.environ.get("ARMISTICE_LAB_RATE", "33"))
 """Pods a second."""
 
 FULL = PODS >= 10_000
-"""Whether it is the issue's run: three rolling restarts with the chart's own drain, and 20 s without an API server."""
+"""Whether it is the long run: three rolling restarts with the chart's own drain, and 20 s without an API server."""
 
 ROLLS, OUTAGE = (3, 20.0) if FULL else (1, 5.0)
 DRAIN = {} if FULL else {"webhook": {"drain": 3}}
