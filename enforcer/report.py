@@ -48,6 +48,7 @@ class ReportFile:
         """Replace the report, whole or not at all. The answer is a warning, once until a write works again."""
         text = json.dumps(encode(report))  # on one line: indenting takes three times as long
         if text == self._written and self.path.exists():
+            self._complained = False
             return ""
         try:
             replace_file(self.path, text)

@@ -2,7 +2,8 @@
 
 Two differences to plain YAML 1.1 matter: a date stays the text it is (the API has no dates), and ``22:22`` is text
 too, no number in base 60. Nesting is bounded, because the C parser of PyYAML descends without a limit of its own and
-would take the process down with it.
+would take the process down with it; so is what merge keys (``<<``) add up to, of which a line more can make ten times
+as much.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from shared.errors import InputError
 MAX_DEPTH = 100
 """Levels of nesting read. A pod has about fifteen."""
 
+MAX_MERGED = 10_000
+"""Entries that mappings with merge keys have in all. A manifest that uses them has some dozens."""
+
 try:
     from yaml import CSafeLoader as _Base  # ten times as fast; some builds of PyYAML lack it
 except ImportError:  # pragma: no cover
@@ -31,10 +35,16 @@ class _TooDeep(yaml.YAMLError):
         return f"nested deeper than {MAX_DEPTH} levels"
 
 
+class _TooManyMerged(yaml.YAMLError):
+    def __str__(self) -> str:
+        return f"its merge keys (<<) come to more than {MAX_MERGED:,} entries"
+
+
 class _Loader(_Base):
     """Plain data only, as deep as :data:`MAX_DEPTH`, with the scalars that Kubernetes knows."""
 
     _depth = 0
+    _merged = 0
 
     def descend_resolver(self, current_node: Any, current_index: Any) -> None:
         self._depth += 1
@@ -45,6 +55,13 @@ class _Loader(_Base):
     def ascend_resolver(self) -> None:
         self._depth -= 1
         super().ascend_resolver()
+
+    def flatten_mapping(self, node: Any) -> None:
+        before = len(node.value)
+        super().flatten_mapping(node)
+        self._merged += max(0, len(node.value) - before)
+        if self._merged > MAX_MERGED:
+            raise _TooManyMerged
 
 
 _NO_BASE_60 = {
@@ -84,6 +101,9 @@ def parse_documents(content: str, source: str) -> list[object]:
         raise InputError(f"{source} is neither YAML nor JSON: {_told(error)}") from error
     except ValueError as error:
         raise InputError(f"{source} cannot be read as YAML: {error}") from error
+    except (LookupError, TypeError, AttributeError) as error:
+        # PyYAML takes an explicit tag (``!!bool``, ``!!timestamp``) at its word, whatever text stands behind it.
+        raise InputError(f"{source} cannot be read as YAML: a value is not what its tag (!!) says it is") from error
 
 
 def _told(error: yaml.YAMLError) -> str:

@@ -52,6 +52,9 @@ _DOMAIN = b"armistice.dev/topology-intent\n"
 _SPKI = bytes.fromhex("302a300506032b6570032100")
 """What comes before the key in its SubjectPublicKeyInfo: two lengths and the algorithm id-Ed25519 (RFC 8410)."""
 
+_SIGNATURE = 88
+"""Characters of a signature: 64 bytes in base64."""
+
 _SEALS_KEPT = 1024
 """Signed texts kept for the next pod of the same template."""
 
@@ -147,13 +150,13 @@ def seal(intent: Intent, namespace: str, pod_name: str, generate_name: str, key:
     if not (namespace and (pod_name or generate_name) and _is_readable(intent)):
         _read(json.loads(f"{before},{after}"))  # says what no node could read, and is not signed
     _check_sums(intent)
-    text = f'{before},"sig":"{key.sign(f"{before},{after}")}",{after}'
-    if len(text) > LIMIT:
+    length = len(before) + len(',"sig":"",') + _SIGNATURE + len(after)
+    if length > LIMIT:  # before it is signed, for what is signed is remembered
         raise _refused(
             Refusal.TOO_LARGE,
-            f"for {len(intent.parts)} containers would have {len(text)} bytes; at most {LIMIT} are allowed",
+            f"for {len(intent.parts)} containers would have {length} bytes; at most {LIMIT} are allowed",
         )
-    return text
+    return f'{before},"sig":"{key.sign(f"{before},{after}")}",{after}'
 
 
 def _is_readable(intent: Intent) -> bool:

@@ -52,6 +52,9 @@ REQUIRED_PLUGINS = "required-plugins.noderesource.dev"
 MOST_ANSWERS = 16
 """Kept with a finding: replicas of a workload have one."""
 
+LONGEST_NAME = 253
+"""Characters of a pod's name (RFC 1123 subdomain). The API server has not looked at it yet when it asks us."""
+
 
 class Phase(Enum):
     """Which of its two calls the API server makes."""
@@ -105,7 +108,10 @@ class Docket:
     """The findings of late. A workload's pods weigh the same, and come by the hundred."""
 
     LONGEST = 8192
-    """Bytes of a key; with it a docket stays below some MiB, whoever fills it."""
+    """Bytes of a key."""
+    WIDEST = 32
+    """Containers of a pod whose finding is kept: each adds to the finding and to all of its answers. With both bounds a
+    docket stays at 100 MiB, whoever fills it, and far below where pods are ordinary."""
 
     def __init__(self, most: int = 1024) -> None:
         self._most = most
@@ -121,7 +127,8 @@ class Docket:
         known = self._findings.pop(key, None)
         if known is None:
             known = find(template, policy, bench, late)
-            if len(key[0]) > self.LONGEST or late():  # a search that was broken off may do better next time
+            too_long = len(key[0]) > self.LONGEST or count_of(template) > self.WIDEST
+            if too_long or late():  # a search that was broken off may do better next time
                 return known
             if len(self._findings) >= self._most:
                 del self._findings[next(iter(self._findings))]
@@ -341,10 +348,15 @@ MOST_CONTAINERS = 500
 """In one pod. No kubelet starts as many, and weighing takes longer with each."""
 
 
-def _check_size(template: Mapping[str, Any]) -> None:
+def count_of(template: Mapping[str, Any]) -> int:
+    """How many containers a template has."""
     spec = template.get("spec")
     lists = [spec.get(key) for key in ("containers", "initContainers")] if isinstance(spec, dict) else []
-    count = sum(len(containers) for containers in lists if isinstance(containers, list))
+    return sum(len(containers) for containers in lists if isinstance(containers, list))
+
+
+def _check_size(template: Mapping[str, Any]) -> None:
+    count = count_of(template)
     if count > MOST_CONTAINERS:
         raise InputError(f"spec has {count} containers; at most {MOST_CONTAINERS} are weighed")
 
@@ -420,7 +432,8 @@ def _sealed(case: Case, meta: Metadata, finding: Finding, answer: Answer) -> Ans
         known = _sealed_anew(case, meta, finding, answer)
         if len(finding.answers) >= MOST_ANSWERS:
             finding.answers.clear()
-        finding.answers[place] = known
+        if len(meta.name or meta.generate_name or "") <= LONGEST_NAME:  # of a longer one no pod will come of
+            finding.answers[place] = known
     return known
 
 
@@ -529,9 +542,11 @@ _ALONE = json.dumps([PLUGIN])
 
 def _required_plugins(annotations: Mapping[str, str]) -> Mapping[str, str]:
     """The lists of plugins without which the pod's containers do not start, ours in each of them."""
-    keys = [key for key in annotations if key.startswith(REQUIRED_PLUGINS)]
-    found = {key: _with_plugin(annotations[key]) for key in keys if key[len(REQUIRED_PLUGINS) :][:1] in ("", "/")}
-    found.setdefault(REQUIRED_PLUGINS, _ALONE)
+    found, left = {REQUIRED_PLUGINS: _ALONE}, LONGEST_LISTS
+    for key, text in annotations.items():
+        if key.startswith(REQUIRED_PLUGINS) and key[len(REQUIRED_PLUGINS) :][:1] in ("", "/"):
+            left -= len(text)
+            found[key] = _with_plugin(text) if left >= 0 else _ALONE
     return found
 
 
@@ -541,14 +556,12 @@ def _with_plugin(text: str) -> str:
     return text if PLUGIN in names else json.dumps([*names, PLUGIN])
 
 
-LONGEST_LIST = 4096
-"""Characters of a list of plugins that are read."""
+LONGEST_LISTS = 8192
+"""Characters of a pod's lists of plugins that are read, of all of them together: it takes some ten milliseconds."""
 
 
 def _plugin_names(text: str) -> list[str]:
     """The validator reads YAML, of which JSON is a part."""
-    if len(text) > LONGEST_LIST:
-        return []
     try:
         found = parse_documents(text, REQUIRED_PLUGINS)
     except InputError:

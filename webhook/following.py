@@ -25,7 +25,7 @@ from shared.noderesourcetopology import from_object
 from shared.topology import Machine
 from webhook.nodes import ClusterNode
 from webhook.pod import limit_range
-from webhook.policy import EXEMPT, PREFIX, Assigned, Rules, from_labels
+from webhook.policy import EXEMPT, KNOWN, Assigned, Rules, from_labels
 
 V = TypeVar("V")
 
@@ -148,12 +148,17 @@ def key_of(obj: Object) -> str:
 # Reading objects.
 
 
+_LONGEST_TEXT = 64
+"""Characters of a label's value that are kept: one more than it may have."""
+
+
 def our_labels(obj: Object) -> LabelPairs:
-    """A namespace's labels that are ours: the policy depends on nothing else."""
+    """A namespace's labels that the policy depends on. Of a text that is too long for a label the beginning: it is no
+    value of any of them, and whoever sends it must not have it remembered."""
     labels = (obj.get("metadata") or {}).get("labels") or {}
     if not isinstance(labels, dict):
         raise InputError(f"metadata.labels: expected an object, found {type(labels).__name__}")
-    return tuple(sorted((key, str(text)) for key, text in labels.items() if key.startswith(PREFIX)))
+    return tuple(sorted((key, str(labels[key])[:_LONGEST_TEXT]) for key in KNOWN if key in labels))
 
 
 def node(obj: Object) -> ClusterNode:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from shared.defaulting import LimitRange
@@ -138,6 +139,9 @@ LABELS: tuple[Label, ...] = (
 
 KNOWN = {PREFIX + label.name: label for label in LABELS}
 
+MOST_STRANGERS = 20
+"""Labels that do not exist of which a warning speaks; looking for what each may have meant takes time."""
+
 
 def from_labels(labels: Mapping[str, str], defaults: NamespacePolicy) -> tuple[NamespacePolicy, tuple[str, ...]]:
     """A namespace's policy, and what there is to say about labels that cannot be read."""
@@ -161,14 +165,15 @@ def _mistyped(key: str, text: str, label: Label) -> str:
 
 
 def strangers(labels: Mapping[str, str]) -> tuple[str, ...]:
-    """A warning for each label with our prefix that does not exist: most likely one that was mistyped."""
+    """A warning for each label with our prefix that does not exist: most likely one that was mistyped. The first
+    :data:`MOST_STRANGERS`."""
+    unknown = (key for key in labels if key.startswith(PREFIX) and key not in KNOWN)
+    names = [label.name for label in LABELS]
     found = []
-    for key in labels:
-        if key.startswith(PREFIX) and key not in KNOWN:
-            names = [label.name for label in LABELS]
-            near = difflib.get_close_matches(key.removeprefix(PREFIX), names, n=1)
-            hint = f"did you mean {PREFIX}{near[0]}?" if near else f"known are {', '.join(names)}"
-            found.append(f"namespace label {key} does not exist and has no effect; {hint}")
+    for key in islice(unknown, MOST_STRANGERS):
+        near = difflib.get_close_matches(key.removeprefix(PREFIX), names, n=1)
+        hint = f"did you mean {PREFIX}{near[0]}?" if near else f"known are {', '.join(names)}"
+        found.append(f"namespace label {key} does not exist and has no effect; {hint}")
     return tuple(found)
 
 

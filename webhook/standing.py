@@ -76,7 +76,7 @@ def standing(obj: Mapping[str, Any], rules: Rules) -> Standing:
     if not isinstance(metadata, dict) or not isinstance(name, str) or not name:
         raise InputError("a Namespace has no metadata.name")
     given = metadata.get("labels")
-    labels = {key: str(text) for key, text in given.items()} if isinstance(given, dict) else {}
+    labels = {str(key): str(text) for key, text in given.items()} if isinstance(given, dict) else {}
     ours = {key: text for key, text in labels.items() if key.startswith(PREFIX)}
     if name in rules.exempt:
         settings = tuple(_setting(label, EXEMPT.policy, Source.EXEMPT) for label in LABELS)
@@ -115,7 +115,8 @@ def _since(key: str, metadata: Mapping[str, Any]) -> tuple[str, Since | None]:
 
 def _changes(key: str, metadata: Mapping[str, Any]) -> Iterator[str]:
     """When the owners of a label last changed something of their own."""
-    for entry in metadata.get("managedFields") or ():
+    entries = metadata.get("managedFields")
+    for entry in entries if isinstance(entries, list) else ():
         try:
             owned = key_owned(entry["fieldsV1"], key)
         except (KeyError, TypeError):

@@ -55,6 +55,20 @@ def test_an_unwritable_folder_is_told_once_until_it_works(tmp_path: Path) -> Non
     assert read_report(tmp_path / "run") == REPORT
 
 
+def test_what_is_there_already_ends_an_outage_and_the_next_is_told_again(tmp_path: Path) -> None:
+    file, other = ReportFile(tmp_path / "run"), Report("node-1", EMPTY, Support(True))
+    file.write(REPORT)
+    for _ in range(2):
+        (tmp_path / "run").rename(tmp_path / "away")
+        (tmp_path / "run").write_text("a file where a folder should be")
+        assert "cannot be written" in file.write(other)
+        assert file.failing
+        (tmp_path / "run").unlink()
+        (tmp_path / "away").rename(tmp_path / "run")
+        assert file.write(REPORT) == ""
+        assert not file.failing
+
+
 def test_a_missing_report_is_told_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(MissingReport) as caught:
         read_report(tmp_path)

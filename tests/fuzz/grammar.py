@@ -172,6 +172,17 @@ def metadata(rng: Random, names: list[str]) -> Json:
     return found
 
 
+_MERGED = "".join(f", &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 9))
+
+_LISTS = (
+    '["other"]', "[armistice]", '["armistice"]', "", "{a: b}", "[[[[", "- a\n- b", "&a [*a]", "[1, 2]", "[!!bool x]",
+    "[!!timestamp x]", "[!!int '']",
+    f"[&a0 {{x: y}}{_MERGED}]",
+)  # fmt: skip
+"""Of plugins that have to be there: lists in JSON and YAML, what is none, and one that comes to nine times as much with
+each merge."""
+
+
 def _annotations(rng: Random, names: list[str]) -> Json:
     found: Json = {}
     if some(rng, 0.3):
@@ -182,8 +193,7 @@ def _annotations(rng: Random, names: list[str]) -> Json:
     if some(rng, 0.1):
         found[INTENT] = rng.choice(('{"v":1}', "", "x" * 20_000, "{}", '{"v":1,"kid":"00"}', "[" * 3000, "\u0000"))
     if some(rng, 0.1):
-        texts = ('["other"]', "[armistice]", '["armistice"]', "", "{a: b}", "[[[[", "- a\n- b", "&a [*a]", "[1, 2]")
-        found[PLUGINS + rng.choice(("", "/container.app", "x", "/"))] = rng.choice(texts)
+        found[PLUGINS + rng.choice(("", "/container.app", "x", "/"))] = rng.choice(_LISTS)
     if some(rng, 0.02):
         found["kubernetes.io/config.mirror"] = "x"
     if some(rng, 0.3):

@@ -344,6 +344,20 @@ def test_too_many_containers_are_not_sealed() -> None:
     assert str(refused.value).startswith(f"{HEAD}for 600 containers would have ")
 
 
+def test_the_longest_text_has_the_limit_and_what_is_longer_is_not_signed() -> None:
+    def named(length: int) -> Intent:
+        return replace(INTENT, parts=(Part("x" * length, Role.APP),))
+
+    fits = LIMIT - len(seal(named(1), "demo", "web-0", "", KEY)) + 1
+    assert len(seal(named(fits), "demo", "web-0", "", KEY)) == LIMIT
+    signed: list[str] = []
+    key = SigningKey(Ed25519PrivateKey.generate())
+    key.sign = lambda text: signed.append(text) or ""  # type: ignore[func-returns-value]
+    with pytest.raises(IntentError, match=f"would have {LIMIT + 1} bytes"):
+        seal(named(fits + 1), "demo", "web-0", "", key)
+    assert signed == []
+
+
 WHOLE = "expected a whole number from 0 to 2^63-1"
 UNBELIEVABLE = [
     ("more CPUs than 64 bits count", replace(INTENT, bubble=2**63), f"has {2**63} as bubble; {WHOLE}"),

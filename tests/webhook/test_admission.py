@@ -16,7 +16,7 @@ from shared.policy import TopologyPolicy
 from shared.seal import ANNOTATION, KeyRing, SigningKey, open_
 from tests.support.nodes import expressions, needing, node
 from tests.support.reviews import Json, container, generated, pod, request, sharing, workload
-from webhook.admission import REQUIRED_PLUGINS, Court, Decision, Docket, Kind, Phase, decide, failed
+from webhook.admission import LONGEST_LISTS, REQUIRED_PLUGINS, Court, Decision, Docket, Kind, Phase, decide, failed
 from webhook.nodes import Fleet
 from webhook.policy import Mode, NamespacePolicy, Uniform
 from webhook.review import Answer, pod_object
@@ -221,6 +221,11 @@ def test_a_typed_intent_gives_nothing_where_nothing_is_asked(policy: NamespacePo
     assert mutated(after, policy) == Answer()
 
 
+def merges(levels: int) -> str:
+    """Each merges the one before nine times: a little more text, nine times the entries."""
+    return "".join(f", &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, levels + 1))
+
+
 PLUGINS = [
     ("a list of others", '["topo"]', '["topo", "armistice"]'),
     ("a list in YAML", "[topo]", '["topo", "armistice"]'),
@@ -230,7 +235,9 @@ PLUGINS = [
     ("a list of something else", "[1]", '["armistice"]'),
     ("nothing", "", '["armistice"]'),
     ("what cannot be read", "[", '["armistice"]'),
+    ("a value that is not what its tag says", "[!!bool x]", '["armistice"]'),
     ("without end", "x" * 10_000, '["armistice"]'),
+    ("more and more of the same", f"[&a0 {{x: y}}{merges(12)}]", '["armistice"]'),
 ]
 
 
@@ -244,6 +251,14 @@ def test_a_list_for_one_container_does_not_let_it_slip_out() -> None:
     after = noted(patched(pod(annotations={for_app: "[]", f"{REQUIRED_PLUGINS}.else": "[]"})))
     assert after[for_app] == after[REQUIRED_PLUGINS] == '["armistice"]'
     assert after[f"{REQUIRED_PLUGINS}.else"] == "[]"
+
+
+def test_of_many_lists_only_so_many_characters_are_read() -> None:
+    given = {f"{REQUIRED_PLUGINS}/container.c{n:03}": json.dumps(["x" * 1000]) for n in range(200)}
+    after = noted(patched(pod(annotations=given)))
+    read = [key for key in given if "x" in after[key]]
+    assert 0 < sum(len(given[key]) for key in read) <= LONGEST_LISTS
+    assert all("armistice" in after[key] for key in given)
 
 
 # The last look.
@@ -507,6 +522,23 @@ def test_a_docket_stays_small() -> None:
     for number in range(30):
         docket.finding(pod_object(request(pod(container(memory=f"{number + 1}Mi")))), ENFORCING, BENCH, never)
         assert len(docket) <= 8
+
+
+def test_what_a_pod_of_many_containers_comes_to_is_not_kept() -> None:
+    docket = Docket()
+    for count, kept in ((Docket.WIDEST, 1), (Docket.WIDEST + 1, 1)):
+        many = [container(f"c{number}", cpu="100m") for number in range(count)]
+        docket.finding(pod_object(request(pod(*many))), ENFORCING, BENCH, never)
+        assert len(docket) == kept
+
+
+def test_a_name_too_long_for_a_pod_is_not_kept() -> None:
+    place = court()
+    for number in range(3):
+        decide(request(pod(name=f"{number}" * 5000)), Phase.MUTATE, place, never)
+    decide(request(pod(name="web")), Phase.MUTATE, place, never)
+    finding = place.docket.finding(pod_object(request(pod(name="web"))), ENFORCING, BENCH, never)
+    assert [name for _, name, *_ in finding.answers] == ["web"]
 
 
 def meaning(**spec: Any) -> Json:

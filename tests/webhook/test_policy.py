@@ -9,6 +9,7 @@ import pytest
 from shared.policy import Isolation, Placing, Scope, Smt, TopologyPolicy
 from webhook.policy import (
     EXEMPT,
+    MOST_STRANGERS,
     Assigned,
     Mode,
     NamespacePolicy,
@@ -171,6 +172,10 @@ def test_a_label_that_does_not_exist_is_said(what: str, key: str, said: str) -> 
     assert strangers({key: "x", "team": "a", "armistice.dev/enforce": "none"}) == (
         f"namespace label {key} does not exist and has no effect; {said}",
     )
+
+
+def test_of_labels_that_do_not_exist_the_first_are_said() -> None:
+    assert len(strangers({f"armistice.dev/x{number}": "" for number in range(1000)})) == MOST_STRANGERS
 
 
 def test_one_policy_for_all_leaves_the_exempt_out() -> None:

@@ -72,6 +72,8 @@ def test_managed_fields_of_any_shape_are_passed_over() -> None:
     obj = namespace({"enforce": FIRST}, enforce="restricted")
     obj["metadata"]["managedFields"] += [{}, {"fieldsV1": None, "time": "x"}, {"fieldsV1": {"f:metadata": 3}}]
     assert setting(obj, "enforce").since == FIRST
+    obj["metadata"] |= {"managedFields": 5, "labels": {**obj["metadata"]["labels"], 7: 7}}
+    assert setting(obj, "enforce").value == "restricted"
 
 
 def test_what_has_no_effect_is_said() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class Webhooks:
 
     mutating: tuple[str, ...] = ()
     validating: tuple[str, ...] = ()
+    homes: frozenset[str] = frozenset()
+    """Namespaces of the Services that they name."""
     complaint: str = ""
     """Why they could not be looked for; empty when they could."""
 
@@ -143,17 +145,20 @@ def _of_cluster(namespace: str | None, config: Path | None) -> Situation:
         if namespace is None
         else [read_one(api, NAMESPACES, namespace)]
     )
-    rules, origin = _given(config) if config else _installed(api)
-    return Situation(tuple(standing(obj, rules) for obj in found), origin, rules, _webhooks(api))
+    webhooks = _webhooks(api)
+    rules, origin = _given(config) if config else _installed(api, webhooks.homes)
+    return Situation(tuple(standing(obj, rules) for obj in found), origin, rules, webhooks)
 
 
-def _installed(api: Any) -> tuple[Rules, str]:
-    """The config of the installation in the cluster. Its own namespace is exempt always."""
+def _installed(api: Any, homes: Collection[str]) -> tuple[Rules, str]:
+    """The config of the installation in the cluster. Its own namespace is exempt always. Where configurations name the
+    namespace of who is asked, only what lies there counts: elsewhere many may make a ConfigMap."""
     from webhook.cluster.listing import CONFIG_MAPS, listed
     from webhook.config import parse_config
 
     try:
-        found = [obj for obj in listed(api, CONFIG_MAPS, OURS) if _is_config(obj)]
+        every = [obj for obj in listed(api, CONFIG_MAPS, OURS) if _is_config(obj)]
+        found = [obj for obj in every if obj["metadata"]["namespace"] in homes] if homes else every
     except InputError as error:
         click.echo(f"{error}; so the cluster's defaults are not known, --config FILE gives them", err=True)
         return Rules(), "not known, they may not be read"
@@ -180,9 +185,18 @@ def _webhooks(api: Any) -> Webhooks:
 
     try:
         mutating, validating = (listed(api, kind, OURS) for kind in (MUTATING, VALIDATING))
-        return Webhooks(_names(mutating), _names(validating))
+        homes = {home for obj in (*mutating, *validating) for home in _homes(obj)}
+        return Webhooks(_names(mutating), _names(validating), frozenset(homes))
     except InputError as error:
         return Webhooks(complaint=str(error))
+
+
+def _homes(obj: Mapping[str, Any]) -> Iterator[str]:
+    """The namespaces of those whom a configuration has asked."""
+    for webhook in obj.get("webhooks") or ():
+        service = (webhook.get("clientConfig") or {}).get("service")
+        if service:
+            yield service["namespace"]
 
 
 def _names(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

@@ -115,8 +115,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
                 namespace("shop", enforce="restricted"),
             ],
             CONFIG_MAPS.path: [config_map(), config_map("armistice-keys", labels=OURS)],
-            MUTATING.path: [{"metadata": {"name": "zz-armistice", "labels": OURS}}, {"metadata": {"name": "istio"}}],
-            VALIDATING.path: [{"metadata": {"name": "zz-armistice", "labels": OURS}}],
+            MUTATING.path: [configuration(), {"metadata": {"name": "istio"}}],
+            VALIDATING.path: [configuration()],
         }
         yield server
 
@@ -124,6 +124,14 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def namespace(name: str, **labels: str) -> Json:
     ours = {f"armistice.dev/{key}": text for key, text in labels.items()}
     return {"metadata": {"name": name, "labels": ours, "creationTimestamp": "2026-11-01T08:00:00Z"}}
+
+
+def configuration() -> Json:
+    service = {"namespace": "armistice", "name": "armistice-webhook"}
+    return {
+        "metadata": {"name": "zz-armistice", "labels": OURS},
+        "webhooks": [{"clientConfig": {"service": service}}, {"clientConfig": {"url": "https://127.0.0.1:8443"}}],
+    }
 
 
 def config_map(name: str = "armistice-config", text: str = "defaults: {audit: restricted}", **more: Any) -> Json:
@@ -189,6 +197,12 @@ def test_two_installations_have_to_be_told_apart(server: Server, capsys: pytest.
         "choose with --config FILE\n"
     )
     assert printed(capsys, code=2, told=told) == ""
+
+
+def test_a_config_that_lies_elsewhere_is_not_ours(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    before = printed(capsys)
+    server.objects[CONFIG_MAPS.path] += [config_map("mine-config", "mode: audit", namespace="shop")]
+    assert printed(capsys) == before
 
 
 def test_a_broken_config_is_named(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
