@@ -5,7 +5,7 @@ CPUs are bit masks here: this is the allocator's innermost loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from shared.value import value
 
@@ -28,7 +28,7 @@ def whole_cores(groups: Iterable[Group], free: int) -> int:
         if here == group.cpus:
             found |= here
         elif here:
-            found |= sum([core for core in group.cores if core & here == core])
+            found |= _whole(group, here)
     return found
 
 
@@ -36,65 +36,60 @@ def take(groups: Iterable[Group], free: int, need: int, full_cores: bool) -> int
     """``need`` CPUs out of ``free``; 0 when there are not as many.
 
     1. Whole uncore caches that are needed whole, lowest first: nobody else is then in the cache.
-    2. What is left goes into one cache: of those that hold it, the one with the least room.
-    3. Where no cache holds it, the roomiest is used up, and again from 1.
+    2. Where no other cache holds what is left, the roomiest is used up, and the next one.
+    3. The rest goes into one cache: of those that hold it, the one with the least room.
 
     With ``full_cores`` only whole cores are taken, so that the last one may add more CPUs than were needed.
     """
-    rooms = _rooms(groups, free, full_cores)
     taken = 0
-    while need > 0 and rooms:
-        room = rooms.pop(_next(rooms, need))
-        mask = sum(room[2]) if room[0] <= need else _within(_in_order(room, full_cores), need, full_cores)
-        taken |= mask
-        need -= mask.bit_count()
-    return taken if need <= 0 else 0
-
-
-Room = tuple[int, bool, list[int]]
-"""Of one uncore cache: free CPUs, whether all of it is free, the cores' free parts."""
-
-
-def _rooms(groups: Iterable[Group], free: int, full_cores: bool) -> list[Room]:
-    rooms: list[Room] = []
+    rest: list[tuple[int, int, Group]] = []
     for group in groups:
         here = group.cpus & free
         if here == group.cpus:
-            rooms.append((here.bit_count(), True, list(group.cores)))
-        elif here and (parts := _parts(group, here, full_cores)):
-            rooms.append((sum(parts).bit_count(), False, parts))
-    return rooms
+            count = here.bit_count()
+            if count <= need:
+                taken |= here
+                need -= count
+                continue
+        elif here and full_cores:
+            here = _whole(group, here)
+        if here:
+            rest.append((here.bit_count(), here, group))
+    rest.sort(key=_count, reverse=True)  # the roomiest first, of equal ones the lowest
+    for index, (count, here, _) in enumerate(rest):
+        if need <= 0:
+            break
+        if count >= need:
+            _, here, group = min([room for room in rest[index:] if room[0] >= need], key=_count)
+            return taken | _within(_parts(group, here), need, full_cores)
+        taken |= here
+        need -= count
+    return taken if need <= 0 else 0
 
 
-def _parts(group: Group, free: int, full_cores: bool) -> list[int]:
-    """The cores' free parts; with ``full_cores`` those that are whole."""
-    if full_cores:
-        return [core for core in group.cores if core & free == core]
-    return [part for core in group.cores if (part := core & free)]
+def _count(room: tuple[int, int, Group]) -> int:
+    return room[0]
 
 
-def _next(rooms: list[Room], need: int) -> int:
-    for index, (count, untouched, _) in enumerate(rooms):
-        if untouched and count <= need:
-            return index
-    holding = [(count, index) for index, (count, _, _) in enumerate(rooms) if count >= need]
-    if holding:
-        return min(holding)[1]
-    return max((count, -index) for index, (count, _, _) in enumerate(rooms))[1] * -1
+def _whole(group: Group, free: int) -> int:
+    """The CPUs of the cores that are free with all their SMT siblings."""
+    if len(group.cores) == group.cpus.bit_count():
+        return free & group.cpus  # no SMT
+    return sum([core for core in group.cores if core & free == core])
 
 
-def _in_order(room: Room, full_cores: bool) -> list[int]:
-    """The cores' free parts, the one with the lowest CPU first; out of order is only who lost its core's lowest CPU."""
-    count, untouched, parts = room
-    if untouched or full_cores:
-        return parts
-    return sorted(parts) if count == len(parts) else sorted(parts, key=_lowest)
+def _parts(group: Group, here: int) -> Sequence[int]:
+    """What of each core is here, the one with the lowest CPU first; whole cores are in that order already."""
+    if here == group.cpus:
+        return group.cores
+    parts = [part for core in group.cores if (part := core & here)]
+    return sorted(parts) if here.bit_count() == len(parts) else sorted(parts, key=_lowest)
 
 
-def _within(parts: list[int], need: int, full_cores: bool) -> int:
+def _within(parts: Sequence[int], need: int, full_cores: bool) -> int:
     """``need`` CPUs of one cache that has more, its cores' parts in order: the widest cores first, then the narrowest
     that holds the rest."""
-    taken, left = 0, []
+    taken, left = 0, list[int]()
     for width, alike in _by_width(parts):
         whole = min(need // width, len(alike))
         taken |= sum(alike[:whole])
@@ -106,7 +101,7 @@ def _within(parts: list[int], need: int, full_cores: bool) -> int:
     return taken
 
 
-def _by_width(parts: list[int]) -> list[tuple[int, list[int]]]:
+def _by_width(parts: Sequence[int]) -> list[tuple[int, Sequence[int]]]:
     """Parts of equal width together, the widest first."""
     widths = set(map(int.bit_count, parts))
     if len(widths) == 1:  # nearly always

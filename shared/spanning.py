@@ -71,7 +71,9 @@ def needless(layout: Layout, unit: Unit, count: int) -> bool:
     rooms = [room for site in layout.with_cpus if (room := room_of(empty, site, unit, empty.free))]
     if _least(_wants(empty, unit, rooms), tuple(room.site.place for room in rooms)) >= count:
         return False
-    return best(layout, rooms, unit) is not None or any(len(chosen) < count for chosen in _sets(empty, unit, rooms))
+    return best(layout, rooms, unit) is not None or any(
+        len(chosen) < count for chosen in _sets(empty, unit, rooms, count)
+    )
 
 
 def span(ledger: Ledger, unit: Unit, rooms: Sequence[Room]) -> tuple[Room, ...] | None:
@@ -96,8 +98,9 @@ def _apart(distances: Sequence[Sequence[int]], chosen: Places) -> int:
     return sum(sum(pick(distances[place])) for place in chosen)
 
 
-def _sets(ledger: Ledger, unit: Unit, rooms: Sequence[Room]) -> list[Places]:
-    """Sets of the fewest NUMA nodes that hold a unit together; empty when all of them do not."""
+def _sets(ledger: Ledger, unit: Unit, rooms: Sequence[Room], fewer: int = 0) -> list[Places]:
+    """Sets of the fewest NUMA nodes that hold a unit together; empty when all of them do not. The first of less than
+    ``fewer`` will do."""
     wants = _wants(ledger, unit, rooms)
     places = tuple(room.site.place for room in rooms)
     if len(places) < 2 or any(want.held(places) < want.need for want in wants):
@@ -105,13 +108,15 @@ def _sets(ledger: Ledger, unit: Unit, rooms: Sequence[Room]) -> list[Places]:
     if unit.cpus and wants[0].need >= ledger.free.bit_count():
         return []  # the node shared pool would be empty
     least = max(2, _least(wants, places))
+    if least == len(places):
+        return [places]
     for size in range(least, len(places) + 1 if len(places) <= ALL_SETS else 3):
         sets = list(combinations(places, size))
         for want in wants:
             sets = want.enough(sets)
         if sets:
             return sets
-    return _grown(ledger.layout, wants, places, least)
+    return _grown(ledger.layout, wants, places, least, fewer)
 
 
 def _least(wants: Sequence[Want], places: Places) -> int:
@@ -154,7 +159,7 @@ def _widest(site: Site) -> int:
     return max(core.bit_count() for group in site.groups for core in group.cores)
 
 
-def _grown(layout: Layout, wants: Sequence[Want], places: Places, least: int) -> list[Places]:
+def _grown(layout: Layout, wants: Sequence[Want], places: Places, least: int, fewer: int) -> list[Places]:
     """Sets of more than two among many NUMA nodes, each grown in one order until it holds the unit. The smallest are
     returned, of those the ones whose first node has the others nearest.
     """
@@ -168,6 +173,8 @@ def _grown(layout: Layout, wants: Sequence[Want], places: Places, least: int) ->
             chosen = _trimmed(wants, order[:count])
             row = layout.machine.distances[order[0]]
             found[tuple(sorted(chosen))] = sum(map(row.__getitem__, chosen))
+            if len(chosen) < fewer:
+                break
     size = min(map(len, found))
     return sorted((c for c in found if len(c) == size), key=lambda c: (found[c], c))[:COMPARED]
 
