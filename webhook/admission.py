@@ -11,7 +11,7 @@ writes to the audit log, for an entry may not change between the rounds of the f
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from enum import Enum
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from shared.seal import ANNOTATION, GENERATED_BASE, PLUGIN, KeyRing, SigningKey,
 from shared.value import value
 from webhook.messages import join, notes, say, whom
 from webhook.patch import annotate
-from webhook.pod import TEMPLATES, Subject, find_template, parse_pod, parse_wish
+from webhook.pod import TEMPLATES, Subject, parse_pod, parse_wish
 from webhook.policy import PREFIX, Assigned, Mode, NamespacePolicy, Policies, Rules, strangers
 from webhook.review import (
     LONGEST_WARNING,
@@ -36,9 +36,10 @@ from webhook.review import (
     Raw,
     Request,
     encoded,
+    member,
     metadata,
     pod_object,
-    whole_object,
+    pod_template,
 )
 from webhook.verdict import Bench, Late, Ruling, Verdict, breaks, breaks_unknown, rule
 
@@ -636,22 +637,24 @@ def _workload(case: Case) -> Decision:
     meta = metadata(case.request.object)
     if meta.controlled or not case.policy.asks:
         return case.decision(ALLOWED)
-    template = find_template(whole_object(case.request.object))
-    if template is None or (case.request.operation == "UPDATE" and _unchanged(case.request.old_object, template)):
+    path = TEMPLATES[case.request.kind.group, case.request.kind.kind]
+    written = member(case.request.object, path)
+    if case.request.operation == "UPDATE" and _unchanged(case.request.old_object, path, written):
         return case.decision(ALLOWED)
-    spec = template.get("spec")
-    if isinstance(spec, dict) and class_exempt(case.court.rules, spec):
+    asked = pod_template(written)
+    if asked["spec"] and class_exempt(case.court.rules, asked["spec"]):
         return case.decision(_exempt(case, "runtimeClass"))
-    finding = find(template, case.policy, case.court.bench, case.late, case.assigned.ranges)
+    finding = find(asked, case.policy, case.court.bench, case.late, case.assigned.ranges)
     if finding.breaks(Mode.ENFORCE):
         return case.decision(_denied(case, say(case.subject(meta), finding.ruling)), finding)
     return case.decision(_told(case, meta, finding), finding)
 
 
-def _unchanged(old: Raw, template: Mapping[str, Any]) -> bool:
+def _unchanged(old: Raw, path: Sequence[str], written: Raw) -> bool:
+    """Whether the template is what it was: the API server writes both with the same encoder."""
     try:
-        return find_template(whole_object(old)) == template
-    except (InputError, RecursionError):
+        return bytes(member(old, path)) == bytes(written)
+    except InputError:
         return False
 
 

@@ -10,7 +10,7 @@ half of the bytes) is skipped over unread. That is most of this webhook's speed.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypedDict, TypeVar
 
@@ -147,6 +147,11 @@ class PodObject(msgspec.Struct, frozen=True):
         return {"metadata": {"annotations": self.metadata.annotations}, "spec": self.spec}
 
 
+class _Template(msgspec.Struct, frozen=True):
+    metadata: Metadata | None = None
+    spec: SpecShape | None = None
+
+
 class _PodRequest(Request, frozen=True, rename="camel", kw_only=True):
     object: PodObject  # type: ignore[assignment]
 
@@ -173,7 +178,8 @@ _pod_reviews = msgspec.json.Decoder(_PodReview)
 _reviews = msgspec.json.Decoder(_Review)
 _pods = msgspec.json.Decoder(PodObject)
 _heads = msgspec.json.Decoder(_Headed)
-_objects = msgspec.json.Decoder(dict[str, Any])
+_members = msgspec.json.Decoder(dict[str, Raw])
+_templates = msgspec.json.Decoder(_Template)
 
 
 def parse(body: bytes) -> Request:
@@ -269,9 +275,21 @@ def metadata(raw: Raw | PodObject) -> Metadata:
     return _decoded(_heads, raw).metadata
 
 
-def whole_object(raw: Raw) -> Mapping[str, Any]:
-    """Any object with everything in it. Raises InputError where it is none."""
-    return _decoded(_objects, raw)
+def member(raw: Raw, path: Sequence[str]) -> Raw:
+    """What an object has at the end of a way of keys, still as JSON: what lies beside the way is passed over unread.
+    Raises InputError where it ends before."""
+    for depth, step in enumerate(path, start=1):
+        found = _decoded(_members, raw).get(step)
+        if found is None or bytes(found) == b"null":
+            raise InputError(f"{'.'.join(path[:depth])}: required, and missing")
+        raw = found
+    return raw
+
+
+def pod_template(raw: Raw) -> Mapping[str, Any]:
+    """A pod template as far as it is weighed, for :func:`webhook.pod.parse_pod`. Raises InputError naming the field."""
+    found = _decoded(_templates, raw)
+    return {"metadata": {"annotations": found.metadata and found.metadata.annotations}, "spec": found.spec}
 
 
 def _decoded(decoder: msgspec.json.Decoder[_T], raw: Raw) -> _T:

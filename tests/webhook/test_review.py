@@ -17,12 +17,13 @@ from webhook.review import (
     MOST_WARNINGS,
     Answer,
     ReviewError,
+    member,
     metadata,
     parse,
     pod_object,
+    pod_template,
     reply,
     tidy,
-    whole_object,
 )
 
 
@@ -117,11 +118,35 @@ def test_a_pod_that_cannot_be_read_is_still_a_review(what: str, obj: dict[str, A
     assert (asked.uid, str(error.value)) == ("705ab4f5-6393-11e8-b7cc-42010a800002", said)
 
 
-def test_objects_of_other_kinds_are_read_whole() -> None:
-    obj = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": 2}}
+def test_of_objects_of_other_kinds_what_is_asked_for_is_read_and_the_rest_passed_over() -> None:
+    app = {"name": "app", "image": "a:1", "env": [{"name": "x"}], "volumeMounts": [[[]]]}
+    written = {
+        "metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}},
+        "spec": {"containers": [app], "volumes": 5},
+    }
+    obj = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"template": written}}
     asked = request(obj)
-    assert whole_object(asked.object) == obj
     assert metadata(asked.object).name == "web"
+    raw = member(asked.object, ("spec", "template"))
+    assert json.loads(bytes(raw)) == written
+    seen = {"containers": [{"name": "app", "image": "a:1"}]}
+    assert pod_template(raw) == {"metadata": {"annotations": {"c": "d"}}, "spec": seen}
+    assert pod_template(member(request({"a": {}}).object, ("a",))) == {"metadata": {"annotations": None}, "spec": None}
+
+
+@pytest.mark.parametrize(
+    ("obj", "said"),
+    [
+        ({}, "spec: required, and missing"),
+        ({"spec": {}}, "spec.template: required, and missing"),
+        ({"spec": {"template": None}}, "spec.template: required, and missing"),
+        ({"spec": 5}, "expected object, got int"),
+    ],
+)
+def test_what_is_not_there_is_named(obj: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as error:
+        member(request(obj).object, ("spec", "template"))
+    assert str(error.value) == said
 
 
 def test_a_denial_says_what_kubectl_needs() -> None:
