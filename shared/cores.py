@@ -79,7 +79,7 @@ def _whole(group: Group, free: int) -> int:
 
 
 def _parts(group: Group, here: int) -> Sequence[int]:
-    """What of each core is here, the one with the lowest CPU first; whole cores are in that order already."""
+    """What of each core is here, the one with the lowest CPU first; a cache that is all here has them in that order."""
     if here == group.cpus:
         return group.cores
     parts = [part for core in group.cores if (part := core & here)]

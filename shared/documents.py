@@ -30,16 +30,6 @@ except ImportError:  # pragma: no cover
     from yaml import SafeLoader as _Base  # type: ignore[assignment]
 
 
-class _TooDeep(yaml.YAMLError):
-    def __str__(self) -> str:
-        return f"nested deeper than {MAX_DEPTH} levels"
-
-
-class _TooManyMerged(yaml.YAMLError):
-    def __str__(self) -> str:
-        return f"its merge keys (<<) come to more than {MAX_MERGED:,} entries"
-
-
 class _Loader(_Base):
     """Plain data only, as deep as :data:`MAX_DEPTH`, with the scalars that Kubernetes knows."""
 
@@ -49,7 +39,7 @@ class _Loader(_Base):
     def descend_resolver(self, current_node: Any, current_index: Any) -> None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise _TooDeep
+            raise yaml.YAMLError(f"nested deeper than {MAX_DEPTH} levels")
         super().descend_resolver(current_node, current_index)
 
     def ascend_resolver(self) -> None:
@@ -61,7 +51,7 @@ class _Loader(_Base):
         super().flatten_mapping(node)
         self._merged += max(0, len(node.value) - before)
         if self._merged > MAX_MERGED:
-            raise _TooManyMerged
+            raise yaml.YAMLError(f"its merge keys (<<) come to more than {MAX_MERGED:,} entries")
 
 
 _NO_BASE_60 = {

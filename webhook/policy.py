@@ -139,7 +139,7 @@ LABELS: tuple[Label, ...] = (
 
 KNOWN = {PREFIX + label.name: label for label in LABELS}
 
-MOST_STRANGERS = 20
+MOST_UNKNOWN = 20
 """Labels that do not exist of which a warning speaks; looking for what each may have meant takes time."""
 
 
@@ -166,11 +166,11 @@ def _mistyped(key: str, text: str, label: Label) -> str:
 
 def strangers(labels: Mapping[str, str]) -> tuple[str, ...]:
     """A warning for each label with our prefix that does not exist: most likely one that was mistyped. The first
-    :data:`MOST_STRANGERS`."""
+    :data:`MOST_UNKNOWN`."""
     unknown = (key for key in labels if key.startswith(PREFIX) and key not in KNOWN)
     names = [label.name for label in LABELS]
     found = []
-    for key in islice(unknown, MOST_STRANGERS):
+    for key in islice(unknown, MOST_UNKNOWN):
         near = difflib.get_close_matches(key.removeprefix(PREFIX), names, n=1)
         hint = f"did you mean {PREFIX}{near[0]}?" if near else f"known are {', '.join(names)}"
         found.append(f"namespace label {key} does not exist and has no effect; {hint}")

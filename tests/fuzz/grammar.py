@@ -6,6 +6,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from tests.support.merging import merging
 from tests.support.reviews import review, workload
 
 Json = dict[str, Any]
@@ -172,12 +173,9 @@ def metadata(rng: Random, names: list[str]) -> Json:
     return found
 
 
-_MERGED = "".join(f", &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 9))
-
 _LISTS = (
     '["other"]', "[armistice]", '["armistice"]', "", "{a: b}", "[[[[", "- a\n- b", "&a [*a]", "[1, 2]", "[!!bool x]",
-    "[!!timestamp x]", "[!!int '']",
-    f"[&a0 {{x: y}}{_MERGED}]",
+    "[!!timestamp x]", "[!!int '']", merging(8),
 )  # fmt: skip
 """Of plugins that have to be there: lists in JSON and YAML, what is none, and one that comes to nine times as much with
 each merge."""

@@ -8,6 +8,7 @@ import pytest
 
 from shared.documents import MAX_DEPTH, objects, parse_documents, read_documents
 from shared.errors import InputError
+from tests.support.merging import merging
 
 SCALARS = [
     ("a whole number", "2", 2),
@@ -74,23 +75,17 @@ def test_what_cannot_be_read_is_told_in_a_sentence(case: str, content: bytes, me
     assert str(caught.value) == f"{path} is neither YAML nor JSON: {message}"
 
 
-def merges(levels: int) -> str:
-    """Each line merges the one before nine times: a little more text, nine times the entries."""
-    lines = [f"- &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, levels + 1)]
-    return "\n".join(["- &a0 {x: y}", *lines])
-
-
 def test_merge_keys_are_merged() -> None:
     text = "base: &base {cpu: 1, memory: 1Gi}\napp: {<<: *base, cpu: 2}"
     assert parse_documents(text, "a") == [{"base": {"cpu": 1, "memory": "1Gi"}, "app": {"cpu": 2, "memory": "1Gi"}}]
-    assert parse_documents(merges(3), "a") == [[{"x": "y"}] * 4]
+    assert parse_documents(merging(3), "a") == [[{"x": "y"}] * 4]
 
 
 def test_merge_keys_that_grow_without_end_are_refused_before_they_do() -> None:
     with pytest.raises(
         InputError, match=r"^a is neither YAML nor JSON: its merge keys \(<<\) come to more than 10,000"
     ):
-        parse_documents(merges(30), "a")
+        parse_documents(merging(30), "a")
 
 
 @pytest.mark.parametrize("text", ["!!bool x", "!!timestamp x", "!!int ''", "!!float ''"])

@@ -14,6 +14,7 @@ from shared import catalogue
 from shared.demand import PlacementClass
 from shared.policy import TopologyPolicy
 from shared.seal import ANNOTATION, KeyRing, SigningKey, open_
+from tests.support.merging import merging
 from tests.support.nodes import expressions, needing, node
 from tests.support.reviews import Json, container, generated, pod, request, sharing, workload
 from webhook.admission import LONGEST_LISTS, REQUIRED_PLUGINS, Court, Decision, Docket, Kind, Phase, decide, failed
@@ -221,11 +222,6 @@ def test_a_typed_intent_gives_nothing_where_nothing_is_asked(policy: NamespacePo
     assert mutated(after, policy) == Answer()
 
 
-def merges(levels: int) -> str:
-    """Each merges the one before nine times: a little more text, nine times the entries."""
-    return "".join(f", &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, levels + 1))
-
-
 PLUGINS = [
     ("a list of others", '["topo"]', '["topo", "armistice"]'),
     ("a list in YAML", "[topo]", '["topo", "armistice"]'),
@@ -237,7 +233,7 @@ PLUGINS = [
     ("what cannot be read", "[", '["armistice"]'),
     ("a value that is not what its tag says", "[!!bool x]", '["armistice"]'),
     ("without end", "x" * 10_000, '["armistice"]'),
-    ("more and more of the same", f"[&a0 {{x: y}}{merges(12)}]", '["armistice"]'),
+    ("more and more of the same", merging(12), '["armistice"]'),
 ]
 
 

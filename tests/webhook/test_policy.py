@@ -9,7 +9,7 @@ import pytest
 from shared.policy import Isolation, Placing, Scope, Smt, TopologyPolicy
 from webhook.policy import (
     EXEMPT,
-    MOST_STRANGERS,
+    MOST_UNKNOWN,
     Assigned,
     Mode,
     NamespacePolicy,
@@ -175,7 +175,7 @@ def test_a_label_that_does_not_exist_is_said(what: str, key: str, said: str) -> 
 
 
 def test_of_labels_that_do_not_exist_the_first_are_said() -> None:
-    assert len(strangers({f"armistice.dev/x{number}": "" for number in range(1000)})) == MOST_STRANGERS
+    assert len(strangers({f"armistice.dev/x{number}": "" for number in range(1000)})) == MOST_UNKNOWN
 
 
 def test_one_policy_for_all_leaves_the_exempt_out() -> None:
