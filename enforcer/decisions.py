@@ -267,11 +267,13 @@ REFUSALS: tuple[Callable[[State, Pod], str], ...] = (_untrusted, _pinned, _witho
 
 def start(state: State, sandbox: Sandbox, container: Container, reading: ContainerReading | None) -> Step:
     """StartContainer: what the kernel would do is held against what was given. Only who was promised something is
-    refused: a container of a pod without a place may run wherever the kernel lets it."""
+    refused: a container of a pod without a place may run wherever the kernel lets it. One that was created while we
+    connected, and is in no list of the runtime's, is taken in and told its CPUs with the next answer; runtimes with
+    NRI's BlockPluginSync leave none out."""
     pod = state.pods.get(sandbox.uid)
-    resident = pod.residents.get(container.id) if pod else None
-    if pod is None or resident is None:
+    if pod is None:
         return Step(state)
+    resident = pod.resident(container)
     started = state.having(pod.holding(replace(resident, started=True)))
     if not resident.cpus or state.placement(pod.uid) is None:
         return Step(started)
@@ -288,7 +290,7 @@ def update(state: State, sandbox: Sandbox, container: Container) -> Step:
     pod = state.pods.get(sandbox.uid)
     if pod is None:
         return Step(state)
-    before = pod.residents.get(container.id, Resident.of(container))
+    before = pod.resident(container)
     given = target(Pools.of(state), pod, before.name)
     state = state.having(pod.holding(replace(before, cpus=given.cpus or before.cpus)))
     own = (Update(container.id, str(given.cpus)),) if given.cpus else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,9 @@ SELECTOR = "app.kubernetes.io/name=armistice,app.kubernetes.io/component=enforce
 CONTAINER = "enforcer"
 SECONDS = 30
 """That the API server may take for a question."""
+
+_LOGGED = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ ")
+"""How a line of klog begins (``k8s.io/klog/v2``): severity, month and day, time."""
 
 
 def prove_remotely(kubectl: str, pod: str, namespace: str, form: str) -> int:
@@ -26,6 +30,9 @@ def prove_remotely(kubectl: str, pod: str, namespace: str, form: str) -> int:
 
 def find_node(kubectl: str, pod: str, namespace: str) -> tuple[str, str]:
     """The pod's namespace and node. Raises InputError."""
+    if "/" in pod:
+        space, _, name = pod.rpartition("/")
+        raise InputError(f"{pod} is no name of a pod: give the namespace on its own, {name} --namespace {space}")
     found = _ask(kubectl, "get", "pod", pod, *(("--namespace", namespace) if namespace else ()))
     space, node = found["metadata"]["namespace"], found["spec"].get("nodeName", "")
     if not node:
@@ -57,11 +64,17 @@ def _ask(kubectl: str, *arguments: str) -> Any:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InputError(f"{_shown(kubectl, arguments)} did not answer: {error}") from error
     if done.returncode:
-        raise InputError(f"{_shown(kubectl, arguments)} failed: {done.stderr.strip() or 'no reason was given'}")
+        raise InputError(f"{_shown(kubectl, arguments)} failed: {reason(done.stderr)}")
     try:
         return json.loads(done.stdout)
     except ValueError as error:
         raise InputError(f"{_shown(kubectl, arguments)} answered with no JSON: use kubectl 1.24 or newer") from error
+
+
+def reason(errors: str) -> str:
+    """The sentence in what kubectl wrote to standard error, without the log lines of its client before it."""
+    lines = [line for line in errors.splitlines() if line.strip() and not _LOGGED.match(line)]
+    return "\n".join(lines) or errors.strip() or "no reason was given"
 
 
 def _shown(kubectl: str, arguments: Sequence[str]) -> str:

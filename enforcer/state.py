@@ -82,6 +82,10 @@ class Pod:
         """What it is treated as; a doubted one asks for nothing."""
         return self.intent.placement if self.intent else PlacementClass.NONE
 
+    def resident(self, container: Container) -> Resident:
+        """As we know the container, or as the runtime shows it."""
+        return self.residents.get(container.id) or Resident.of(container)
+
     def holding(self, resident: Resident) -> Pod:
         """The pod with the container in it."""
         return replace(self, residents={**self.residents, resident.id: resident})

@@ -128,7 +128,7 @@ class Docket:
         known = self._findings.pop(key, None)
         if known is None:
             known = find(template, policy, bench, late)
-            too_long = len(key[0]) > self.LONGEST or count_of(template) > self.WIDEST
+            too_long = len(key[0]) > self.LONGEST or len(known.ruling.demand.containers) > self.WIDEST
             if too_long or late():  # a search that was broken off may do better next time
                 return known
             if len(self._findings) >= self._most:
@@ -349,15 +349,10 @@ MOST_CONTAINERS = 500
 """In one pod. No kubelet starts as many, and weighing takes longer with each."""
 
 
-def count_of(template: Mapping[str, Any]) -> int:
-    """How many containers a template has."""
+def _check_size(template: Mapping[str, Any]) -> None:
     spec = template.get("spec")
     lists = [spec.get(key) for key in ("containers", "initContainers")] if isinstance(spec, dict) else []
-    return sum(len(containers) for containers in lists if isinstance(containers, list))
-
-
-def _check_size(template: Mapping[str, Any]) -> None:
-    count = count_of(template)
+    count = sum(len(containers) for containers in lists if isinstance(containers, list))
     if count > MOST_CONTAINERS:
         raise InputError(f"spec has {count} containers; at most {MOST_CONTAINERS} are weighed")
 

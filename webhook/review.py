@@ -135,6 +135,11 @@ class SpecShape(TypedDict, total=False):
     runtimeClassName: Any
 
 
+def _weighed(metadata: Metadata | None, spec: SpecShape | None) -> Mapping[str, Any]:
+    """What of a pod its weight depends on, in the form of a manifest."""
+    return {"metadata": {"annotations": metadata and metadata.annotations}, "spec": spec}
+
+
 class PodObject(msgspec.Struct, frozen=True):
     """A pod, as far as it is weighed."""
 
@@ -144,7 +149,7 @@ class PodObject(msgspec.Struct, frozen=True):
     @property
     def template(self) -> Mapping[str, Any]:
         """For :func:`webhook.pod.parse_pod`."""
-        return {"metadata": {"annotations": self.metadata.annotations}, "spec": self.spec}
+        return _weighed(self.metadata, self.spec)
 
 
 class _Template(msgspec.Struct, frozen=True):
@@ -289,7 +294,7 @@ def member(raw: Raw, path: Sequence[str]) -> Raw:
 def pod_template(raw: Raw) -> Mapping[str, Any]:
     """A pod template as far as it is weighed, for :func:`webhook.pod.parse_pod`. Raises InputError naming the field."""
     found = _decoded(_templates, raw)
-    return {"metadata": {"annotations": found.metadata and found.metadata.annotations}, "spec": found.spec}
+    return _weighed(found.metadata, found.spec)
 
 
 def _decoded(decoder: msgspec.json.Decoder[_T], raw: Raw) -> _T:

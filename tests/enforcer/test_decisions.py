@@ -355,6 +355,15 @@ def test_an_owner_without_a_cgroup_does_not_start_and_nobody_else_is_asked() -> 
     assert decisions.start(state, PLAIN, container(PLAIN, "main"), None).refusal == ""
 
 
+def test_a_container_that_was_created_past_us_is_taken_in_and_told_its_cpus_with_the_next_answer() -> None:
+    state = runs(arrives(arrives(fresh(), A), B), B, "app")
+    step = decisions.start(state, A, container(A, "app"), None)
+    assert (step.refusal, step.reply.updates) == ("", ())  # this event carries none
+    after = decisions.stop(step.state, B, container(B, "app"))
+    assert Update("a-app", "1-2") in after.reply.updates
+    assert after.state.pods["a"].residents["a-app"].cpus == cpus("1-2")
+
+
 def test_the_kubelets_own_update_is_answered_with_ours() -> None:
     state = runs(arrives(fresh(), A), A, "app")
     asked = replace(container(A, "app"), cpus="0-7")

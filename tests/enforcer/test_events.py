@@ -175,7 +175,7 @@ def test_while_it_is_away_the_newest_are_kept(fake: FakeApiServer) -> None:
         assert events.tell(tell(uid=str(number)))
     assert events.dropped == 5
     fake.answer = lambda asked: (201, {})
-    asyncio.run(events.drain(10))
+    asyncio.run(events.drain(60))
     assert [asked.body["involvedObject"]["uid"] for asked in fake.asked][:1] == ["5"]
     assert len(fake.asked) == MOST_WAITING
 

@@ -130,7 +130,7 @@ async def test_the_end_of_a_pod_is_noticed_without_an_event_of_the_runtime(node:
     assert "web" in node.plugin.state.pods
     node.kernel.remove("kubepods/podweb")
     async with asyncio.timeout(5):
-        while "web" in node.plugin.state.pods:
+        while "web" in node.plugin.state.pods or node.reads("kubepods", "cpuset.cpus.exclusive"):
             await asyncio.sleep(0.01)
     assert node.reads("kubepods", "cpuset.cpus.exclusive") == ""
     watching.cancel()

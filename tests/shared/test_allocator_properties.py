@@ -38,11 +38,6 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 REAL = (*MACHINES_WITH_ORACLE, *catalogue.names())
 
 
-@pytest.fixture(scope="session")
-def dumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("dumps")
-
-
 def locate(name: str, dumps: Path) -> str:
     """What :func:`find` takes: a catalogue name, or where a dump was unpacked."""
     return str(unpack_dump(name, dumps)) if name in MACHINES_WITH_ORACLE else name

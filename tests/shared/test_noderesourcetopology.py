@@ -71,8 +71,8 @@ def test_catalogue_machine_comes_back_as_it_was(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MACHINES_WITH_ORACLE)
-def test_real_machine_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
-    machine = read_machine(unpack_dump(name, tmp_path), name)
+def test_real_machine_comes_back_as_it_was(name: str, dumps: Path) -> None:
+    machine = read_machine(unpack_dump(name, dumps), name)
     assert again(machine) == machine
 
 

@@ -15,11 +15,6 @@ from shared.topology import Device, Machine, MemoryKind
 from tests.support.data import MACHINES_WITH_ORACLE, reference, unpack_dump
 
 
-@pytest.fixture(scope="module")
-def dumps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("dumps")
-
-
 def oracle(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(reference(f"machines/oracle/{name}.json").read_text())
     return found

@@ -35,11 +35,14 @@ class Absent(InputError):
     """The API server does not know a resource."""
 
 
+MACHINES_INSTEAD = "--nodes or --machine"
+"""Options that name machines where no cluster is asked."""
+
 TOPOLOGIES = Resource(
     "NodeResourceTopology",
     "/apis/topology.node.k8s.io/v1alpha2/noderesourcetopologies",
     "NodeResourceTopology (topology.node.k8s.io/v1alpha2); install its CRD and a publisher (NFD, or Armistice's "
-    "enforcer), or use --nodes or --machine",
+    f"enforcer), or use {MACHINES_INSTEAD}",
 )
 NODES = Resource("Node", "/api/v1/nodes", "Node; it is no Kubernetes API server")
 NAMESPACES = Resource("Namespace", "/api/v1/namespaces", "namespace of that name")
@@ -55,10 +58,11 @@ TIMEOUT = (3.0, 10.0)
 """Seconds to connect, and to read one page."""
 
 
-def connect() -> client.ApiClient:
-    """A client of the current kubeconfig's cluster, or, in a pod, of its own. Raises InputError if there is neither."""
+def connect(instead: str = MACHINES_INSTEAD) -> client.ApiClient:
+    """A client of the current kubeconfig's cluster, or, in a pod, of its own. Raises InputError if there is neither:
+    ``instead`` says what a person can give in place of a cluster."""
     configuration = client.Configuration()
-    with usable(config.ConfigException, ", or use --nodes or --machine"):
+    with usable(config.ConfigException, f", or use {instead}"):
         if in_pod():
             config.load_incluster_config(client_configuration=configuration)
         else:

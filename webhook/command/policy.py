@@ -139,7 +139,7 @@ def _given(config: Path) -> tuple[Rules, str]:
 def _of_cluster(namespace: str | None, config: Path | None) -> Situation:
     from webhook.cluster.listing import NAMESPACES, connect, listed, read_one
 
-    api = connect()
+    api = connect("-f with namespaces from a file")
     found = (
         [obj for obj in listed(api, NAMESPACES) if _stays(obj)]
         if namespace is None

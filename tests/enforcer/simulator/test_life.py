@@ -70,9 +70,9 @@ def forgets_to_release(state: State, uid: str) -> Step:
 
 
 def keeps_others_where_they_are(state: State, sandbox: Any, container: Any) -> Step:
-    """Without the updates that a fenced bubble needs."""
+    """Without the updates that a fenced bubble needs, which count as told."""
     step = decisions.create(state, sandbox, container)
-    return replace(step, state=state, reply=replace(step.reply, updates=())) if step.reply is not NOTHING else step
+    return replace(step, reply=replace(step.reply, updates=())) if step.reply is not NOTHING else step
 
 
 def believes_in_partitions(state: State, asked: Any, outcome: Any) -> Step:

@@ -23,10 +23,8 @@ ARMISTICE = [sys.executable, "-m", "webhook.command"]
 
 
 def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
-    return subprocess.run(
-        [*ARMISTICE, *arguments], capture_output=True, text=True, cwd=ROOT, env={**kept, **environment}, check=False
-    )
+    told = {**os.environ, **environment}
+    return subprocess.run([*ARMISTICE, *arguments], capture_output=True, text=True, cwd=ROOT, env=told, check=False)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

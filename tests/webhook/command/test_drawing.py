@@ -58,14 +58,15 @@ def test_many_nodes_without_cpus() -> None:
     check_golden("drawing/gb200-nvl-tray.txt", drawn(catalogue.machine("gb200-nvl-tray")))
 
 
-def every_machine(tmp_path: Path) -> list[Machine]:
-    dumps = [read_machine(unpack_dump(name, tmp_path), name) for name in MACHINES_WITH_ORACLE]
-    return [*dumps, *(catalogue.machine(name) for name in catalogue.names())]
+@pytest.fixture(scope="module")
+def every_machine(dumps: Path) -> list[Machine]:
+    real = [read_machine(unpack_dump(name, dumps), name) for name in MACHINES_WITH_ORACLE]
+    return [*real, *(catalogue.machine(name) for name in catalogue.names())]
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
-def test_every_cpu_of_every_machine_is_drawn_once_within_the_width(width: int, tmp_path: Path) -> None:
-    for machine in every_machine(tmp_path):
+def test_every_cpu_of_every_machine_is_drawn_once_within_the_width(width: int, every_machine: list[Machine]) -> None:
+    for machine in every_machine:
         lines = drawn(replace(machine, isolated=P("")), width=width).splitlines()
         assert max(map(len, lines)) <= width, machine.name
         picture = "\n".join(lines[: lines.index("")])
@@ -77,8 +78,8 @@ def test_the_largest_machines_take_less_than_fifty_lines(name: str) -> None:
     assert len(drawn(catalogue.machine(name)).splitlines()) < 50
 
 
-def test_sixty_four_nodes_take_less_than_forty_lines(tmp_path: Path) -> None:
-    assert len(drawn(read_machine(unpack_dump("altix-64n", tmp_path))).splitlines()) < 40
+def test_sixty_four_nodes_take_less_than_forty_lines(dumps: Path) -> None:
+    assert len(drawn(read_machine(unpack_dump("altix-64n", dumps))).splitlines()) < 40
 
 
 def test_the_letters_count_each_pods_cpus() -> None:
@@ -99,8 +100,8 @@ def test_offline_cpus_are_told() -> None:
     assert "x  offline, so not drawn: 192-383\n" in drawn(catalogue.machine("epyc9654-2s-nps1-nosmt"))
 
 
-def test_cpus_of_no_numa_node_have_a_place_of_their_own(tmp_path: Path) -> None:
-    picture = drawn(read_machine(unpack_dump("haswell-node0-offline", tmp_path)))
+def test_cpus_of_no_numa_node_have_a_place_of_their_own(dumps: Path) -> None:
+    picture = drawn(read_machine(unpack_dump("haswell-node0-offline", dumps)))
     assert "CPUs of no NUMA node   9 CPUs\n  4,6,8,10,12,14,16,18,20   · · · · · · · · ·\n" in picture
 
 

@@ -9,6 +9,8 @@ import os
 import signal
 import ssl
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,23 @@ def get(port: int, path: str, body: bytes | None = None) -> tuple[int, str]:
         connection.close()
 
 
+@asynccontextmanager
+async def command(kubeconfig: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The process, on a free port; a test that fails leaves none behind."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "webhook.command", "webhook", "--cluster", "--installation", "armistice",
+        "--port", "0", "--drain", "0",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "KUBECONFIG": str(kubeconfig), "POD_NAMESPACE": "armistice-system"},
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
 @pytest.mark.slow
 async def test_a_process_without_its_key_is_alive_and_answers_no_review(tmp_path: Path) -> None:
     async with stored() as server:
@@ -71,25 +90,22 @@ async def test_a_process_without_its_key_is_alive_and_answers_no_review(tmp_path
         context = {"name": "x", "context": {"cluster": "x", "user": "x"}}
         content = {"clusters": [cluster], "contexts": [context], "users": [{"name": "x", "user": {}}]}
         kubeconfig.write_text(json.dumps({**content, "current-context": "x", "kind": "Config", "apiVersion": "v1"}))
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "webhook.command", "webhook", "--cluster", "--installation", "armistice",
-            "--port", "0", "--drain", "0",
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "KUBECONFIG": str(kubeconfig), "POD_NAMESPACE": "armistice-system"},
-        )  # fmt: skip
-        assert process.stdout
-        said = [(await process.stdout.readline()).decode().split(maxsplit=2)[-1].strip() for _ in range(4)]
-        assert said[0] == "ConfigMap armistice-system/armistice-keys"
-        port = int(said[-1].rpartition(":")[2])
-        assert await asyncio.to_thread(get, port, "/healthz") == (200, "ok\n")
-        status, text = await asyncio.to_thread(get, port, "/readyz")
-        assert (status, text.startswith("not ready: ")) == (503, True)
-        answer = await asyncio.to_thread(get, port, "/mutate", json.dumps(review(pod())).encode())
-        assert answer == (503, "no review is answered yet: its signing key is not known yet\n")
-        _, text = await asyncio.to_thread(get, port, "/metrics")
-        assert 'armistice_requests_refused_total{reason="unable"} 1.0' in text
-        process.send_signal(signal.SIGINT)
-        _, log = await process.communicate()
-        assert process.returncode == 0
-        assert b"403 refused by the test" in log
-        assert b"Traceback" not in log
+        async with command(kubeconfig) as process:
+            assert process.stdout
+            assert process.stderr
+            said = [(await process.stdout.readline()).decode().split(maxsplit=2)[-1].strip() for _ in range(4)]
+            assert said[0] == "ConfigMap armistice-system/armistice-keys"
+            port = int(said[-1].rpartition(":")[2])
+            assert await asyncio.to_thread(get, port, "/healthz") == (200, "ok\n")
+            status, text = await asyncio.to_thread(get, port, "/readyz")
+            assert (status, text.startswith("not ready: ")) == (503, True)
+            answer = await asyncio.to_thread(get, port, "/mutate", json.dumps(review(pod())).encode())
+            assert answer == (503, "no review is answered yet: its signing key is not known yet\n")
+            _, text = await asyncio.to_thread(get, port, "/metrics")
+            assert 'armistice_requests_refused_total{reason="unable"} 1.0' in text
+            async with asyncio.timeout(30):
+                log = await process.stderr.readuntil(b"403 refused by the test")
+            process.send_signal(signal.SIGINT)
+            _, rest = await process.communicate()
+            assert process.returncode == 0
+            assert b"Traceback" not in log + rest

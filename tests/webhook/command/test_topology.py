@@ -24,9 +24,9 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("name", MACHINES_WITH_ORACLE)
-def test_json_of_a_dump_equals_its_oracle(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_of_a_dump_equals_its_oracle(name: str, dumps: Path, capsys: pytest.CaptureFixture[str]) -> None:
     oracle: dict[str, Any] = json.loads(reference(f"machines/oracle/{name}.json").read_text())
-    found = json.loads(told(capsys, "--sysfs", str(unpack_dump(name, tmp_path)), "-o", "json"))
+    found = json.loads(told(capsys, "--sysfs", str(unpack_dump(name, dumps)), "-o", "json"))
     assert found["version"] == "armistice.dev/v1"
     machine = found["machine"]
     assert machine["online"] == oracle["machine"]["online_cpus"]
@@ -85,8 +85,8 @@ def test_hugepages_of_every_size_have_the_names_kubernetes_gives_them(capsys: py
     assert gh200["hugepages"] == {"2Mi": 0, "512Mi": 0, "16Gi": 0}
 
 
-def test_memory_that_a_dump_does_not_tell_is_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    dump = unpack_dump("epyc7451-2s8n", tmp_path)
+def test_memory_that_a_dump_does_not_tell_is_null(dumps: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dump = unpack_dump("epyc7451-2s8n", dumps)
     found = json.loads(told(capsys, "--sysfs", str(dump), "-o", "json"))
     assert {node["memory"] for node in found["machine"]["numa_nodes"]} == {None}
 
