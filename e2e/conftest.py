@@ -14,7 +14,7 @@ from e2e.lab.namespace import Namespace
 from e2e.lab.state import Run
 from e2e.lab.tools import NEWEST
 
-pytest_plugins = ["tests.support.phases"]
+pytest_plugins = ["e2e.phases"]
 
 Planes = Callable[[str], ControlPlane]
 """Kubernetes' minor version to a control plane of it."""

@@ -91,12 +91,22 @@ def test_somebody_elses_venv_is_left_alone(checkout: Path) -> None:
     assert (checkout / ".venv/bin").exists()
 
 
-WRONG = [("venv", "--tests"), ("test", "--fast"), ("lock", "--upgrade")]
+NO_OPTION = "armistice: --quick is not an option of .ci/{}; "
+MINUTES = "armistice: .ci/test --within takes whole minutes, as in --within 75.\n"
+
+WRONG = {
+    "venv": ("venv", ["--quick"], f"{NO_OPTION.format('venv')}the only one is --tests.\n"),
+    "lock": ("lock", ["--quick"], f"{NO_OPTION.format('lock')}the only one is --upgrade.\n"),
+    "test": ("test", ["--quick"], f"{NO_OPTION.format('test')}it has --fast and --within MINUTES.\n"),
+    "no minutes": ("test", ["--within"], MINUTES),
+    "a unit": ("test", ["--within", "1h"], MINUTES),
+    "no time": ("test", ["--within", "0"], MINUTES),
+}
 
 
-@pytest.mark.parametrize(("script", "option"), WRONG, ids=[row[0] for row in WRONG])
-def test_an_option_that_there_is_not_names_the_one_there_is(checkout: Path, script: str, option: str) -> None:
-    assert start(checkout / ".ci" / script, "--quick", PATH="/usr/bin:/bin") == (
-        2,
-        f"armistice: --quick is not an option of .ci/{script}; the only one is {option}.\n",
-    )
+@pytest.mark.parametrize(("script", "words", "sentence"), WRONG.values(), ids=WRONG)
+def test_a_word_that_a_script_does_not_know_is_told_before_anything_is_set_up(
+    checkout: Path, script: str, words: list[str], sentence: str
+) -> None:
+    assert start(checkout / ".ci" / script, *words, PATH="/usr/bin:/bin") == (2, sentence)
+    assert not (checkout / ".venv").exists()

@@ -16,8 +16,8 @@ from rich.console import Console
 from tests.bench.report import Figure, Report, as_json, markdown, show
 
 SECTIONS = (
-    "allocator", "packing", "kubelet", "exact", "start", "enforcer", "node",
-    "admission", "stages", "webhooks", "create", "cluster", "latency",
+    "allocator", "packing", "choice", "kubelet", "exact", "start", "enforcer", "node",
+    "admission", "stages", "webhooks", "create", "cluster", "lapse", "latency",
 )  # fmt: skip
 """A module of this package each, with ``measure(quick)``."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from e2e.lab import armistice
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.images import archive
-from e2e.lab.kubelet import KubeletVariant
+from e2e.lab.kubelet import KubeletVariant, Runtime
 from e2e.lab.namespace import Namespace
 from e2e.lab.shapes import named
 from e2e.lab.state import Run
@@ -46,11 +46,11 @@ def places(folder: Path, isolations: Sequence[str] = ISOLATIONS) -> Generator[Pl
     try:
         plane = ControlPlane.start(run, feature_gates=KubeletVariant.PEER.feature_gates)
         images = (_application(folder, run), armistice.image("enforcer", run.progress))
-        with ready_node(plane, named(SHAPE), images=images) as node:
+        with ready_node(plane, named(SHAPE), images=images, runtime=Runtime.RUNC) as node:
             cluster = Cluster(plane, node)
             yield Place(NOTHING, cluster, Namespace.make(plane))
             yield from _isolated(cluster, folder, isolations)
-        with ready_node(plane, named(SHAPE), KubeletVariant.PEER, images=images[:1]) as node:
+        with ready_node(plane, named(SHAPE), KubeletVariant.PEER, images=images[:1], runtime=Runtime.RUNC) as node:
             yield Place(PEER, Cluster(plane, node), Namespace.make(plane))
     finally:
         run.down()

@@ -17,7 +17,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPSConnection
 from pathlib import Path
@@ -90,21 +90,19 @@ class Life:
 
 
 def _begin(nodes: int, namespaces: int, core: int, seconds: float = 0.0) -> Life:
-    with tempfile.TemporaryDirectory() as scratch, _apiserver(nodes, namespaces, Path(scratch)) as api:
+    with tempfile.TemporaryDirectory() as scratch, apiserver(nodes, namespaces, Path(scratch)) as api:
         folder = Path(scratch)
         own = SelfMade(folder, ["localhost", "127.0.0.1"], utc_now())
         trust = ssl.create_default_context(cafile=str(own.ca))
-        command = [sys.executable, "-m", "webhook.command", "webhook", "--port", "0", "--cluster", "--policy", "none"]
-        command += ["--cert", str(own.cert), "--key", str(own.key)]
         began = perf_counter()
-        with server(command, core, {"KUBECONFIG": str(folder / "kubeconfig")}) as process:
-            _wait_ready(process, trust)
+        with following(own, folder, core) as process:
+            wait_ready(process, trust)
             ready, processor = perf_counter() - began, process.processor_seconds()
             time.sleep(2)
-            memory, most = _memory(process.pid)
+            memory, most = memory_of(process.pid)
             waits, shares = {}, {}
             for what, command_line in WEATHER if seconds else ():
-                _say(api, command_line)
+                say(api, command_line)
                 time.sleep(1)
                 used = process.processor_seconds()
                 waits[what], spent = _waits(process, trust, seconds)
@@ -113,7 +111,8 @@ def _begin(nodes: int, namespaces: int, core: int, seconds: float = 0.0) -> Life
 
 
 @contextmanager
-def _apiserver(nodes: int, namespaces: int, folder: Path) -> Iterator[subprocess.Popen[str]]:
+def apiserver(nodes: int, namespaces: int, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """The stand-in with so much in it; its kubeconfig is in the folder."""
     command = [sys.executable, "-m", "tests.bench.apiserver", str(nodes), str(namespaces), str(folder)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -125,13 +124,22 @@ def _apiserver(nodes: int, namespaces: int, folder: Path) -> Iterator[subprocess
         process.wait()
 
 
-def _say(api: subprocess.Popen[str], line: str) -> None:
+def following(own: SelfMade, folder: Path, core: int) -> AbstractContextManager[Server]:
+    """The webhook that follows the cluster of the kubeconfig in the folder; it may not be ready yet."""
+    command = [sys.executable, "-m", "webhook.command", "webhook", "--port", "0", "--cluster", "--policy", "none"]
+    command += ["--cert", str(own.cert), "--key", str(own.key)]
+    return server(command, core, {"KUBECONFIG": str(folder / "kubeconfig")})
+
+
+def say(api: subprocess.Popen[str], line: str) -> None:
+    """Tell it what happens from now on."""
     assert api.stdin is not None
     api.stdin.write(f"{line}\n")
     api.stdin.flush()
 
 
-def _wait_ready(process: Server, trust: ssl.SSLContext) -> None:
+def wait_ready(process: Server, trust: ssl.SSLContext) -> None:
+    """Until the webhook says that it may be asked."""
     while True:
         with suppress(HTTPError):
             urllib.request.urlopen(f"https://localhost:{process.port}/readyz", context=trust)
@@ -139,7 +147,7 @@ def _wait_ready(process: Server, trust: ssl.SSLContext) -> None:
         time.sleep(0.02)
 
 
-def _memory(pid: int) -> tuple[float, float]:
+def memory_of(pid: int) -> tuple[float, float]:
     """Resident now, and the most so far, in MiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)

@@ -12,8 +12,8 @@ from e2e.footprint import Footprint, read, script
 
 SAID = """process 41
 VmRSS:\t   40960 kB
+RssAnon:\t   20480 kB
 Threads:\t3
-Pss:               20480 kB
      12 File
       5 Socket
 Stat: 41 (python3 (x) y) S 1 2 3 4 5 6 7 8 9 10 250 50 13 14 15 16 17 18 987 20 21
@@ -31,7 +31,7 @@ print("holds", flush=True); sys.stdin.read()
 
 
 def test_what_the_script_printed_is_read_and_who_has_ended_is_left_out() -> None:
-    expected = Footprint(resident=40.0, proportional=20.0, files=12, sockets=5, threads=3, seconds=3.0, began=987)
+    expected = Footprint(resident=40.0, anonymous=20.0, files=12, sockets=5, threads=3, seconds=3.0, began=987)
     assert read(SAID, ticks=100) == {41: expected}
 
 
@@ -53,7 +53,7 @@ def test_a_process_is_seen_with_what_it_holds(holder: subprocess.Popen[str]) -> 
     assert found.keys() == {holder.pid}
     seen = found[holder.pid]
     assert 40 <= seen.resident < 80
-    assert 40 <= seen.proportional <= seen.resident
+    assert 40 <= seen.anonymous < seen.resident
     assert (seen.files, seen.sockets) == (3 + 20, 2)
     assert seen.threads == 1 + 4
     assert 0 <= seen.seconds < 30

@@ -130,7 +130,8 @@ def test_only_the_whole_answer_to_ones_own_request_counts(line: bytes, found: Re
 
 
 def serve(path: Path, *answers: bytes) -> threading.Thread:
-    """A machine's socket that gives these answers, one for each line with something in it, and then closes."""
+    """A machine's socket that gives these answers, one for each line with something in it, and then closes; without
+    answers it does so after the first line."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen()
@@ -145,6 +146,8 @@ def serve(path: Path, *answers: bytes) -> threading.Thread:
                 stream.sendall(b"old 0 . .\n" + asked[0] + answer + b"\n")
             if answers:
                 lines.read()  # until the other side has had enough
+            else:
+                next(line for line in lines if line.strip())
 
     thread = threading.Thread(target=talk, daemon=True)
     thread.start()
