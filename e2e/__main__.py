@@ -65,7 +65,7 @@ def prepare() -> None:
 @provider_option
 @name_option
 def up(shape: str, kubelet: str, provider: str, name: str) -> None:
-    """Start a cluster; the first time its tools and its image are built, which takes about 12 minutes."""
+    """Start a cluster; the first time its tools and its image are built, which takes 20 to 25 minutes."""
     progress = Progress()
     if provider == "kind":
         cluster = kind.Cluster.called(name, progress)

@@ -14,7 +14,7 @@ KIBIBYTES_IN_MIB = 1024
 COLLECT = r"""
 for pid in PIDS; do
   echo "process $pid"
-  grep -shE '^(VmRSS|Threads|Pss):' /proc/$pid/status /proc/$pid/smaps_rollup
+  grep -sE '^(VmRSS|RssAnon|Threads):' /proc/$pid/status
   ls -l /proc/$pid/fd 2>/dev/null | sed -n 's/.* -> //p' | sed 's/^socket:.*/Socket/; t; s/.*/File/' | sort | uniq -c
   echo "Stat: $(cat /proc/$pid/stat 2>/dev/null)"
 done
@@ -27,8 +27,9 @@ class Footprint:
 
     resident: float
     """MiB, ``VmRSS``."""
-    proportional: float
-    """MiB, ``Pss``: pages that several processes share are counted in parts."""
+    anonymous: float
+    """MiB, ``RssAnon``: what of it is no file's. (``Pss`` would count a file's pages in parts, and so grow when others
+    that use the file end.)"""
     files: int
     """Open descriptors but those of sockets."""
     sockets: int
@@ -43,7 +44,7 @@ class Footprint:
         """As samples, by name and unit."""
         return {
             "resident, MiB": self.resident,
-            "proportional, MiB": self.proportional,
+            "anonymous, MiB": self.anonymous,
             "open files": self.files,
             "sockets": self.sockets,
             "threads": self.threads,
@@ -64,11 +65,11 @@ def read(text: str, ticks: int = os.sysconf("SC_CLK_TCK")) -> Mapping[int, Footp
         counts = {words[1]: int(words[0]) for line in lines if len(words := line.split()) == 2 and words[0].isdigit()}
         # The name, in brackets, may hold anything. What follows is counted from the third field of proc_pid_stat(5).
         stat = fields.get("Stat", "").rpartition(")")[2].split()
-        if not stat or "Pss" not in fields:
+        if not stat or "RssAnon" not in fields:
             continue
         found[int(pid)] = Footprint(
             resident=int(fields["VmRSS"].split()[0]) / KIBIBYTES_IN_MIB,
-            proportional=int(fields["Pss"].split()[0]) / KIBIBYTES_IN_MIB,
+            anonymous=int(fields["RssAnon"].split()[0]) / KIBIBYTES_IN_MIB,
             files=counts.get("File", 0),
             sockets=counts.get("Socket", 0),
             threads=int(fields["Threads"]),

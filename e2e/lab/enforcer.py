@@ -41,7 +41,7 @@ TOPOLOGIES = "noderesourcetopologies.topology.node.k8s.io"
 AWAY = {"armistice.lab/nowhere": "true"}
 """A label that no node has."""
 
-READY_WITHIN = 240.0
+READY_WITHIN = 400.0
 """Seconds until a new pod of it is ready; measured in e2e/README.md."""
 
 Manifest = dict[str, Any]
@@ -142,7 +142,7 @@ class Enforcer:
         """Resident bytes of its process."""
         return int(self.node.sh(f"grep VmRSS /proc/{self._alive()}/status").split()[1]) * 1024
 
-    def absent(self, seconds: float = 60) -> None:
+    def absent(self, seconds: float = 180) -> None:
         """No node is left for it; returns when its process has gone."""
         self._select({**AWAY, "kubernetes.io/hostname": self.node.name})
         end = time.monotonic() + seconds
@@ -199,7 +199,7 @@ class Enforcer:
         done = self.plane.kubectl_raw("get", TOPOLOGIES, self.node.name, "-o", "json")
         return json.loads(done.stdout) if done.returncode == 0 else None
 
-    def write_topology(self, path: Path, seconds: float = 60) -> Path:
+    def write_topology(self, path: Path, seconds: float = 180) -> Path:
         """Write that down for the webhook's ``--nodes``, as soon as it is there."""
         end = time.monotonic() + seconds
         while (found := self.topology()) is None:

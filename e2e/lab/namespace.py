@@ -11,6 +11,10 @@ from typing import Any
 
 from e2e.lab.controlplane import ControlPlane
 
+PATIENCE = 300
+"""Seconds until a wait is given up. It holds nobody to being quick: pods that are Ready in 10 on idle cores took 90
+where others used them."""
+
 _numbers: Iterator[int] = itertools.count(1)
 
 
@@ -42,7 +46,7 @@ class Namespace:
         flags = ("--dry-run=server", "-n", self.name, "-f", "-")
         return self.plane.kubectl_raw("create", *flags, input=json.dumps(obj))
 
-    def wait(self, *args: str, seconds: int = 30) -> None:
+    def wait(self, *args: str, seconds: int = PATIENCE) -> None:
         """``kubectl wait``. Raises LabError when the time is over."""
         self.plane.kubectl("wait", *args, "-n", self.name, f"--timeout={seconds}s")
 

@@ -249,7 +249,7 @@ class Node:
             raise LabError(f"on node {self.name} `{script.strip()}` failed ({why}): {done.stderr.strip()}")
         return done.stdout
 
-    def wait_ready(self, timeout: float = 300) -> None:
+    def wait_ready(self, timeout: float = 600) -> None:
         """Wait until the API server calls the node Ready and its images are there."""
         path = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
         end = time.monotonic() + timeout
@@ -360,7 +360,7 @@ class Node:
 
 
 def make_overlay(qemu: Emulator, image: RootImage, disk: Path) -> None:
-    """A disk that holds only what differs from the root image."""
+    """A disk that holds only what differs from the root image, and names the image's path."""
     options = ["create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(image.disk), str(disk)]
     done = subprocess.run([*qemu.command("qemu-img"), *options], capture_output=True, text=True, check=False)
     if done.returncode:

@@ -120,8 +120,9 @@ class RootImage:
 
     @property
     def disk(self) -> Path:
-        """Raw ext4 of the root file system; never written to, nodes have overlays."""
-        return self.folder / "root.img"
+        """Raw ext4 of the root file system; never written to, nodes have overlays. Those name this path, which is
+        without the links through which a cache may borrow from another: a snapshot outlives them."""
+        return (self.folder / "root.img").resolve()
 
     @property
     def kernel(self) -> Path:

@@ -49,7 +49,7 @@ class Snapshot:
     @classmethod
     def of(cls, shape: Shape, variant: KubeletVariant, runtime: Runtime, progress: Progress) -> Snapshot:
         """Where the snapshot of such a node is."""
-        made = [root_image(progress).folder.name, emulator(progress).tree.name]
+        made = [str(root_image(progress).disk), emulator(progress).tree.name]  # the disk names this path
         tools = [build(name, progress).parent.name for name in (*CONTROL_PLANE, "kubelet")]
         code = [Path(str(module.__file__)).read_bytes() for module in (controlplane, kubelet, netns, node, pki)]
         return cls(

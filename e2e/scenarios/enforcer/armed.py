@@ -15,7 +15,7 @@ from e2e.lab import armistice
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.enforcer import Enforcer
 from e2e.lab.errors import LabError
-from e2e.lab.kubelet import Containerd, KubeletVariant
+from e2e.lab.kubelet import Containerd, KubeletVariant, Runtime
 from e2e.lab.namespace import Namespace
 from e2e.lab.shapes import Shape
 from e2e.lab.webhook import CASE, ENFORCE, Mode, Registration, SigningKey, Webhook
@@ -154,10 +154,11 @@ def armed_node(
     shape: Shape,
     containerd: Containerd = Containerd.DEBIAN,
     variant: KubeletVariant = KubeletVariant.NONE,
+    runtime: Runtime = Runtime.CRUN,
 ) -> Iterator[Armed]:
     """A Ready node that binds, with a daemon of the host that was told to run everywhere."""
     images = (armistice.image("enforcer", plane.run.progress),)
-    with ready_node(plane, shape, variant, containerd=containerd, images=images) as node:
+    with ready_node(plane, shape, variant, containerd=containerd, images=images, runtime=runtime) as node:
         every = f"0-{shape.cpus - 1}"
         node.sh(f"systemd-run -q --unit={STRAY} taskset -c {every} sh -c 'while :; do sleep 0.2; done'")
         with armistice_on(Cluster(plane, node), folder) as found:

@@ -85,8 +85,8 @@ def assert_off(armed: Armed, namespace: Namespace, pod: str, taken: frozenset[in
 
 
 def assert_whole_node_is_free(armed: Armed) -> None:
-    """Two pods of 7 CPUs, as many as the node can hold, are bound at once: nothing of earlier ones is kept."""
+    """Two pods of 3 CPUs, as many as the node can hold, are bound at once: nothing of earlier ones is kept."""
     space = armed.enforced()
     for name in ("whole-one", "whole-two"):
-        armed.cluster.runs(space, alone(name, 7))
-        exclusive_cpus(armed, space, name, 7)
+        armed.cluster.runs(space, alone(name, 3))
+        exclusive_cpus(armed, space, name, 3)

@@ -14,8 +14,8 @@ from e2e.scenarios.enforcer.armed import Armed, armed_node
 
 @pytest.fixture(scope="package")
 def shared_node(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Armed]:
-    """Two NUMA nodes of eight CPUs: room for one pod of `test_bind`'s size on each, and not for a third."""
-    with armed_node(plane, tmp_path_factory.mktemp("armed"), named("2x8")) as armed:
+    """Two NUMA nodes of four CPUs: room for one pod of `test_bind`'s size on each, and not for a third."""
+    with armed_node(plane, tmp_path_factory.mktemp("armed"), named("2x4")) as armed:
         yield armed
 
 

@@ -23,27 +23,27 @@ FIXED_WITHIN = 60.0
 def test_bound_pods_stay_bound_while_it_is_away_and_those_created_meanwhile_are_bound_when_it_comes_back(
     armed: Armed, enforced: Namespace
 ) -> None:
-    armed.cluster.runs(enforced, bubble("before", 4))
-    before = assert_bubble_bound(armed, enforced, "before", 4)
+    armed.cluster.runs(enforced, bubble("before", 2))
+    before = assert_bubble_bound(armed, enforced, "before", 2)
     armed.enforcer.absent()
     try:
-        assert assert_bubble_bound(armed, enforced, "before", 4) == before
+        assert assert_bubble_bound(armed, enforced, "before", 2) == before
         armed.cluster.runs(enforced, alone("meanwhile", 2))
         _, seen = armed.cluster.see(enforced, "meanwhile")
         assert_disjoint({"before": before, "meanwhile": seen["app"].cpus})
     finally:
         armed.enforcer.present()
     until(lambda: exclusive_cpus(armed, enforced, "meanwhile", 2), FIXED_WITHIN, "the newer pod was not bound")
-    assert assert_bubble_bound(armed, enforced, "before", 4) == before, "a running pod was moved"
+    assert assert_bubble_bound(armed, enforced, "before", 2) == before, "a running pod was moved"
 
 
 def test_pods_that_go_while_it_is_away_are_released_when_it_comes_back(armed: Armed, enforced: Namespace) -> None:
-    """The node can hold two pods of 7 CPUs only where nothing of the ones before is kept."""
+    """The node can hold two pods of 3 CPUs only where nothing of the ones before is kept."""
     for name in ("one", "two"):
-        armed.cluster.runs(enforced, alone(name, 6))
+        armed.cluster.runs(enforced, alone(name, 2))
     armed.enforcer.absent()
     armed.plane.kubectl("delete", "pods", "--all", "-n", enforced.name)
     armed.enforcer.present()
     for name in ("three", "four"):
-        armed.cluster.runs(enforced, alone(name, 7))
-        exclusive_cpus(armed, enforced, name, 7)
+        armed.cluster.runs(enforced, alone(name, 3))
+        exclusive_cpus(armed, enforced, name, 3)

@@ -44,8 +44,8 @@ def test_app_sidecar_and_init_container_share_a_bubble_that_no_task_of_the_node_
 ) -> None:
     every = frozenset(range(armed.cluster.node.shape.cpus))
     assert {task.cpus for task in stray(armed)} == {every}, "before, the host's daemon may run everywhere"
-    own = assert_bubble_bound(armed, enforced, armed.cluster.runs(enforced, bubble("one", 4)), 4)
-    assert len(own) == 5
+    own = assert_bubble_bound(armed, enforced, armed.cluster.runs(enforced, bubble("one", 2)), 2)
+    assert len(own) == 3
     assert stray(armed), "the host's daemon has ended, and shows nothing"
     for task in stray(armed):
         assert_disjoint({str(task): task.cpus, "the pod": own})
@@ -55,12 +55,12 @@ def test_two_pods_never_overlap_and_a_third_makes_no_storm_and_starts_by_itself_
     armed: Armed, enforced: Namespace, record_property: Callable[[str, object], None]
 ) -> None:
     bubbles = {
-        name: assert_bubble_bound(armed, enforced, armed.cluster.runs(enforced, bubble(name, 4)), 4)
+        name: assert_bubble_bound(armed, enforced, armed.cluster.runs(enforced, bubble(name, 2)), 2)
         for name in ("first", "second")
     }
     assert_disjoint(bubbles)
 
-    assert enforced.apply(deployment("third", bubble("third", 4))).returncode == 0
+    assert enforced.apply(deployment("third", bubble("third", 2))).returncode == 0
     time.sleep(STORM_SECONDS)
     made = [one for one in enforced.list("pods") if one["metadata"]["name"].startswith("third-")]
     print(f"{len(made)} pods of a Deployment without room in {STORM_SECONDS} s")
@@ -68,21 +68,21 @@ def test_two_pods_never_overlap_and_a_third_makes_no_storm_and_starts_by_itself_
     assert len(made) == 1, "a pod that waits is not replaced"
     assert made[0]["status"]["phase"] == "Pending"
     told = " ".join(text for _, text in events(enforced, made[0]["metadata"]["name"]))
-    assert "asks 5 CPUs" in told, f"no event says what was asked: {told}"
-    assert "3 CPUs free" in told, f"no event says what was found: {told}"
+    assert "asks 3 CPUs" in told, f"no event says what was asked: {told}"
+    assert "has 0 CPUs free" in told, f"no event says what was found: {told}"
 
     armed.plane.kubectl("delete", "pod", "first", "-n", enforced.name)
     enforced.wait("--for=condition=Available", "deployment/third", seconds=TRIED_AGAIN_WITHIN)
     for name in ("side", "app"):
         armed.cluster.holds(enforced, made[0]["metadata"]["name"], name)
-    third = assert_bubble_bound(armed, enforced, made[0]["metadata"]["name"], 4)
+    third = assert_bubble_bound(armed, enforced, made[0]["metadata"]["name"], 2)
     assert_disjoint({"second": bubbles["second"], "third": third})
 
 
 def test_a_deployment_that_fits_no_numa_node_is_refused_at_apply_and_makes_no_pod(enforced: Namespace) -> None:
-    done = enforced.apply(deployment("wide", alone("wide", 9)))
+    done = enforced.apply(deployment("wide", alone("wide", 5)))
     assert done.returncode != 0
-    assert "asks 9 CPUs" in done.stderr
+    assert "asks 5 CPUs" in done.stderr
     assert enforced.list("pods") == []
 
 
@@ -109,10 +109,10 @@ def test_pods_without_cores_of_their_own_stay_off_those_of_others_and_bound_ones
     armed: Armed, enforced: Namespace
 ) -> None:
     requests = {"requests": {"cpu": "500m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}}
-    armed.cluster.runs(enforced, alone("own", 4))
+    armed.cluster.runs(enforced, alone("own", 3))
     armed.cluster.runs(enforced, pod("bound", container("app", HOLD, resources=requests)))
     armed.cluster.runs(enforced, pod("loose", container("app", HOLD)))
-    own = exclusive_cpus(armed, enforced, "own", 4)
+    own = exclusive_cpus(armed, enforced, "own", 3)
     sight, bound = armed.cluster.see(enforced, "bound")
     home = assert_one_numa_node(sight, bound["app"].cpus, "the bound pod")
     assert_memory_on(bound["app"], {home}, at_least=OWN_MEMORY)
@@ -128,10 +128,10 @@ def test_isolation_cpuset_keeps_other_pods_off_and_makes_no_partition(armed: Arm
     with armed.judged("cpuset", "--isolation", "cpuset"):
         fenced = armed.enforced("cpuset")
         armed.cluster.runs(fenced, pod("before", container("app", HOLD)))
-        armed.cluster.runs(fenced, alone("own", 4))
+        armed.cluster.runs(fenced, alone("own", 3))
         armed.cluster.runs(fenced, pod("after", container("app", HOLD)))
         sight, own = armed.cluster.see(fenced, "own")
-        assert len(own["app"].cpus) == 4
+        assert len(own["app"].cpus) == 3
         assert sight.pod_group(fenced.get("pod", "own")["metadata"]["uid"]).partition == "member"
         for name in ("before", "after"):
             _, other = armed.cluster.see(fenced, name)
@@ -154,8 +154,8 @@ def test_isolation_isolated_makes_a_partition_without_load_balancing(armed: Arme
 
 def test_what_the_node_publishes_goes_down_by_what_a_pod_takes_and_up_again(armed: Armed, enforced: Namespace) -> None:
     before = available(armed)
-    armed.cluster.runs(enforced, alone("own", 4))
-    until(lambda: before - available(armed) == 4, 60, "the published CPUs did not go down by 4")
+    armed.cluster.runs(enforced, alone("own", 3))
+    until(lambda: before - available(armed) == 3, 60, "the published CPUs did not go down by 3")
     armed.plane.kubectl("delete", "pod", "own", "-n", enforced.name)
     until(lambda: available(armed) == before, 60, "the published CPUs did not come back")
 

@@ -59,7 +59,7 @@ def test_with_run_full_and_the_enforcer_killed_nothing_is_half_bound_and_afterwa
             time.sleep(0.5)
         assert exclusive_cpus(armed, enforced, "before", 2) == before
     armed.enforcer.wait_ready()
-    enforced.wait("--for=condition=Ready", "pod/meanwhile", seconds=120)
+    enforced.wait("--for=condition=Ready", "pod/meanwhile")
     exclusive_cpus(armed, enforced, "meanwhile", 2)
     assert exclusive_cpus(armed, enforced, "before", 2) == before, "a running pod was moved"
 
@@ -90,12 +90,12 @@ def restart(armed: Armed) -> None:
 def test_killed_with_its_own_folder_full_the_enforcer_knows_who_owns_what_and_binds(
     armed: Armed, enforced: Namespace
 ) -> None:
-    armed.cluster.runs(enforced, alone("before", 5))
-    before = exclusive_cpus(armed, enforced, "before", 5)
+    armed.cluster.runs(enforced, alone("before", 3))
+    before = exclusive_cpus(armed, enforced, "before", 3)
     with full_folder(armed):
-        assert exclusive_cpus(armed, enforced, "before", 5) == before
-        armed.cluster.runs(enforced, alone("meanwhile", 5))  # fits only beside what it knows to be taken
-        exclusive_cpus(armed, enforced, "meanwhile", 5)
+        assert exclusive_cpus(armed, enforced, "before", 3) == before
+        armed.cluster.runs(enforced, alone("meanwhile", 3))  # fits only beside what it knows to be taken
+        exclusive_cpus(armed, enforced, "meanwhile", 3)
         armed.cluster.node.sh("rm /run/armistice/lab-full*")
         until(lambda: armed.enforcer.proof("meanwhile", enforced.name)[0] == 0, PROVED_WITHIN, "it has no report")
-    assert exclusive_cpus(armed, enforced, "before", 5) == before, "a running pod was moved"
+    assert exclusive_cpus(armed, enforced, "before", 3) == before, "a running pod was moved"

@@ -32,16 +32,16 @@ def test_containerd_is_killed_at_moments_of_a_pods_start_and_all_pods_end_up_bou
     armed: Armed, enforced: Namespace
 ) -> None:
     node, watch = armed.cluster.node, Watch(armed, enforced)
-    armed.cluster.runs(enforced, alone("before", 2))
+    armed.cluster.runs(enforced, alone("before", 1))
     before, identities = (
-        exclusive_cpus(armed, enforced, "before", 2),
+        exclusive_cpus(armed, enforced, "before", 1),
         container_ids(armed.plane, "before", enforced.name),
     )
     watch.look()
     for moment in MOMENTS:
         victim = runtime(node)
         lie_in_wait(node, moment, f"kill -9 {victim}")
-        assert enforced.apply(alone(moment.name.lower(), 2)).returncode == 0
+        assert enforced.apply(alone(moment.name.lower(), 1)).returncode == 0
         wait_struck(node)
         watch.look()
         until(partial(another_runs, node, victim), BACK_WITHIN, "containerd is not started again")
@@ -52,11 +52,11 @@ def test_containerd_is_killed_at_moments_of_a_pods_start_and_all_pods_end_up_bou
         except AssertionError as error:  # nothing that waiting would make good
             pytest.fail(str(error))
         names = ("before", *(moment.name.lower() for moment in MOMENTS))
-        assert_disjoint({name: exclusive_cpus(armed, enforced, name, 2) for name in names})
+        assert_disjoint({name: exclusive_cpus(armed, enforced, name, 1) for name in names})
         return True
 
     until(all_bound, BOUND_WITHIN, "a pod is not bound", every=1)
-    assert exclusive_cpus(armed, enforced, "before", 2) == before
+    assert exclusive_cpus(armed, enforced, "before", 1) == before
     assert container_ids(armed.plane, "before", enforced.name) == identities, "its container was started anew"
     armed.clear()
     assert_whole_node_is_free(armed)

@@ -34,7 +34,7 @@ Manifest = dict[str, Any]
 
 def genuine(armed: Armed, pod: str) -> str:
     """An intent that the webhook sealed for a pod of that name in another namespace."""
-    return intended(armed.enforced(), alone(pod, 2))[ANNOTATION]
+    return intended(armed.enforced(), alone(pod, 1))[ANNOTATION]
 
 
 def forged(armed: Armed, space: Namespace, pod: str) -> str:
@@ -45,7 +45,7 @@ def forged(armed: Armed, space: Namespace, pod: str) -> str:
 
 
 def sealed_by(key: SigningKey, armed: Armed, space: Namespace, pod: str) -> str:
-    """The intent of a pod of 2 CPUs in a namespace, sealed with a key of choice by the project's own code."""
+    """The intent of a pod of one CPU in a namespace, sealed with a key of choice by the project's own code."""
     text = genuine(armed, pod)
     intent = seal.open_(text, json.loads(text)["ns"], pod, None, armed.key.ring)
     private = load_pem_private_key(key.private.read_bytes(), None)
@@ -55,7 +55,7 @@ def sealed_by(key: SigningKey, armed: Armed, space: Namespace, pod: str) -> str:
 
 def altered(armed: Armed, space: Namespace, pod: str) -> str:
     """Sealed for this very pod; then somebody typed another number."""
-    return sealed_by(armed.key, armed, space, pod).replace('"bubble":2', '"bubble":3')
+    return sealed_by(armed.key, armed, space, pod).replace('"bubble":1', '"bubble":2')
 
 
 def replayed(armed: Armed, space: Namespace, pod: str) -> str:
@@ -78,8 +78,8 @@ CHEATS: Mapping[str, tuple[Callable[[Armed, Namespace, str], str], str]] = {
 
 
 def typed(name: str, annotation: str) -> Manifest:
-    """A pod of two CPUs with an intent of the user's own."""
-    made = alone(name, 2)
+    """A pod of one CPU with an intent of the user's own."""
+    made = alone(name, 1)
     made["metadata"]["annotations"] = {ANNOTATION: annotation}
     return made
 
@@ -97,7 +97,7 @@ def test_an_intent_sealed_for_the_pod_is_believed_however_it_came(armed: Armed) 
     """The one that the others differ from, each in one respect."""
     space = armed.namespace()
     armed.cluster.runs(space, typed("honest", sealed_by(armed.key, armed, space, "honest")))
-    exclusive_cpus(armed, space, "honest", 2)
+    exclusive_cpus(armed, space, "honest", 1)
 
 
 def test_cheated_intents_get_no_cores_and_each_is_told_why(armed: Armed) -> None:
@@ -106,7 +106,7 @@ def test_cheated_intents_get_no_cores_and_each_is_told_why(armed: Armed) -> None
         assert space.apply(typed(name, cheat(armed, space, name))).returncode == 0
     for name, (_, why) in CHEATS.items():
         assert_told(space, name, why)
-        space.wait("--for=condition=Ready", f"pod/{name}", seconds=120)
+        space.wait("--for=condition=Ready", f"pod/{name}")
     every = frozenset(range(armed.cluster.node.shape.cpus))
     assert armed.see().groups[""].cpus == every, "somebody got a partition"
     pools = {name: armed.cluster.see(space, name)[1]["app"].cpus for name in CHEATS}
@@ -127,10 +127,10 @@ def waiting(space: Namespace, pod: str) -> str:
 
 
 def test_a_pod_beside_a_cheat_keeps_its_cores(armed: Armed, enforced: Namespace) -> None:
-    armed.cluster.runs(enforced, alone("own", 4))
-    before = exclusive_cpus(armed, enforced, "own", 4)
+    armed.cluster.runs(enforced, alone("own", 3))
+    before = exclusive_cpus(armed, enforced, "own", 3)
     space = armed.namespace()
     armed.cluster.runs(space, typed("forged", forged(armed, space, "forged")))
-    assert exclusive_cpus(armed, enforced, "own", 4) == before
+    assert exclusive_cpus(armed, enforced, "own", 3) == before
     _, cheat = armed.cluster.see(space, "forged")
     assert_disjoint({"the pod of its own": before, "the cheat": cheat["app"].cpus})

@@ -126,8 +126,8 @@ def ready(stored: Manifest) -> bool:
     """Whether the kubelet says so of a pod; a container of it that was started anew is an error."""
     status = stored["status"]
     every = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-    again = [one["name"] for one in every if one["restartCount"]]
-    assert not again, f"containers {again} of pod {stored['metadata']['name']} were started anew"
+    again = {one["name"]: one.get("lastState") for one in every if one["restartCount"]}
+    assert not again, f"containers of pod {stored['metadata']['name']} were started anew after {again}"
     return any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", []))
 
 

@@ -1,4 +1,4 @@
-"""The same story on other machines and other runtimes: each shape once, each containerd once."""
+"""The same story on other machines and other runtimes: each shape once, each containerd once, each OCI runtime."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from e2e.assertions import assert_disjoint, assert_shape
 from e2e.lab.controlplane import ControlPlane
-from e2e.lab.kubelet import Containerd
+from e2e.lab.kubelet import Containerd, Runtime
 from e2e.lab.namespace import Namespace
 from e2e.lab.shapes import named
 from e2e.lab.workload import HOLD, container, pod
@@ -19,7 +19,7 @@ from e2e.scenarios.enforcer.bound import assert_bubble_bound, exclusive_cpus
 
 pytestmark = pytest.mark.slow
 
-WAITS_WITHIN = 60.0
+WAITS_WITHIN = 180.0
 """Seconds until the kubelet says what a container waits for."""
 
 
@@ -29,26 +29,30 @@ class Place:
 
     shape: str
     containerd: Containerd
+    runtime: Runtime
     pods: int
     """How many pods of 2 CPUs and a sidecar it holds: three CPUs each, of one NUMA node, and whole cores."""
 
 
 PLACES = (
-    Place("4x4", Containerd.DEBIAN, 4),
-    Place("2x4-smt2", Containerd.OLD, 1),
-    Place("2x4-memory-only", Containerd.NEW, 2),
+    Place("4x4", Containerd.DEBIAN, Runtime.CRUN, 4),
+    Place("2x4-smt2", Containerd.OLD, Runtime.CRUN, 1),
+    Place("2x4-memory-only", Containerd.NEW, Runtime.RUNC, 2),
 )
 
 
 @pytest.fixture(
-    scope="module", params=PLACES, ids=[f"{place.shape}, containerd {place.containerd.value}" for place in PLACES]
+    scope="module",
+    params=PLACES,
+    ids=[f"{place.shape}, containerd {place.containerd.value}, {place.runtime.value}" for place in PLACES],
 )
 def place(
     request: pytest.FixtureRequest, plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Place, Armed]]:
     """The machine, armed."""
     wanted: Place = request.param
-    with armed_node(plane, tmp_path_factory.mktemp("armed"), named(wanted.shape), wanted.containerd) as armed:
+    folder, shape = tmp_path_factory.mktemp("armed"), named(wanted.shape)
+    with armed_node(plane, folder, shape, wanted.containerd, runtime=wanted.runtime) as armed:
         yield wanted, armed
 
 
@@ -101,5 +105,5 @@ def test_while_the_enforcer_is_away_pods_with_an_intent_wait_where_the_runtime_c
         assert enforced.get("pod", "waits")["status"]["phase"] == "Pending"
     finally:
         armed.enforcer.present()
-    enforced.wait("--for=condition=Ready", "pod/waits", seconds=120)
+    enforced.wait("--for=condition=Ready", "pod/waits")
     exclusive_cpus(armed, enforced, "waits", 2)

@@ -28,7 +28,7 @@ def test_a_plain_pod_with_app_sidecar_and_init_container_runs_to_completion(
     parts = [container("init", "echo first"), sidecar("side", "trap 'exit 0' TERM; while :; do sleep 1; done")]
     plain = pod("plain", container("app", "echo done"), initContainers=parts, restartPolicy="Never")
     assert namespace.apply(plain).returncode == 0
-    namespace.wait("--for=jsonpath={.status.phase}=Succeeded", "pod/plain", seconds=120)
+    namespace.wait("--for=jsonpath={.status.phase}=Succeeded", "pod/plain")
     assert cluster.plane.kubectl("logs", "plain", "-c", "app", "-n", namespace.name) == "done\n"
 
 

@@ -26,6 +26,11 @@ def test_up_shell_load_and_down(person: Person, record_property: Callable[[str, 
     first = person.types("up", "--shape", "2x4")
     assert first.returncode == 0, first.stderr
     assert person.types("down").returncode == 0
+    disks = list((person.cache / "snapshots").glob("*/root.qcow2"))
+    assert disks, "no snapshot was taken"
+    for disk in disks:
+        with disk.open("rb") as header:
+            assert str(person.cache).encode() not in header.read(65536), "everybody's snapshot names our folder"
     began = time.monotonic()
     up = person.types("up", "--shape", "2x4")
     assert up.returncode == 0, up.stderr

@@ -58,4 +58,4 @@ def test_a_node_wakes_from_its_snapshot_in_another_run_and_runs_a_pod(
 
     namespace = Namespace.make(plane)
     namespace.apply(pod("plain", container("app", "echo done"), restartPolicy="Never"))
-    namespace.wait("--for=jsonpath={.status.phase}=Succeeded", "pod/plain", seconds=120)
+    namespace.wait("--for=jsonpath={.status.phase}=Succeeded", "pod/plain")

@@ -6,7 +6,7 @@
 3. Every ten seconds the kernel is asked what each process holds (``footprint``) and where each pod runs.
 4. At the end no object, cgroup or file may be left that was not there at the start, and ``trend`` judges what was held.
 
-By hand only, as many minutes as are given; the samples, the table and a report stay in a folder of the cache::
+By hand only, as many minutes as are given; samples, table, report and logs stay in a folder of the cache::
 
     ARMISTICE_LAB_SOAK=120 pytest e2e/scenarios/nodes/test_soak.py
 """
@@ -34,6 +34,7 @@ from e2e.lab.churn import Kind
 from e2e.lab.controlplane import ControlPlane
 from e2e.lab.enforcer import NAMESPACE, TOPOLOGIES, Enforcer
 from e2e.lab.installed import Installed
+from e2e.lab.kubelet import Runtime
 from e2e.lab.namespace import Namespace
 from e2e.lab.replicas import PORT, Replicas, address
 from e2e.lab.shapes import named
@@ -88,7 +89,7 @@ BOUNDS = {
     for component in ("enforcer", "webhook-1", "webhook-2")
     for quantity, bound in (
         ("resident, MiB", MEMORY),
-        ("proportional, MiB", MEMORY),
+        ("anonymous, MiB", MEMORY),
         ("open files", Bound()),
         ("threads", Bound()),
         ("sockets", CONNECTIONS),
@@ -102,6 +103,9 @@ echo "files of state $(find /run/armistice -type f | wc -l)"
 echo "tasks of containerd $(ls /run/containerd/io.containerd.runtime.v2.task/k8s.io | wc -l)"
 """
 """What pods and the enforcer leave on the node, counted."""
+
+JOURNAL = "journalctl -u kubelet -u containerd --no-pager -o short-precise -n 4000"
+"""The last that both daemons of the node said."""
 
 GONE_WITHIN = 180.0
 """Seconds until all that was made has gone."""
@@ -191,7 +195,7 @@ def soak(plane: ControlPlane, tmp_path: Path) -> Iterator[Soak]:
     images = (armistice.image("enforcer", plane.run.progress),)
     try:
         replicas.start(2)
-        with ready_node(plane, named("2x4"), images=images) as node:
+        with ready_node(plane, named("2x4"), images=images, runtime=Runtime.RUNC) as node:
             enforcer = Enforcer(plane, node)
             with plane.run.progress.phase(f"enforcer of {node.name} ready"):
                 enforcer.wait_ready()
@@ -285,6 +289,8 @@ def test_for_hours_nothing_grows_no_pod_moves_and_nothing_is_left(
         report = {**churning.end(), "residents": residents.made, "looks": residents.looks, "minutes": soak.now / 60}
         (folder / "samples.csv").write_text(soak.samples.csv(), encoding="utf-8")
         (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        (folder / "enforcer.log").write_text(soak.armed.enforcer.log(), encoding="utf-8")
+        (folder / "node.log").write_text(soak.armed.cluster.node.sh(JOURNAL), encoding="utf-8")
     trends = soak.trends()
     (folder / "table.md").write_text(f"{table(trends)}\n", encoding="utf-8")
     record_property("soak", f"{report}\n{table(trends)}\nkept in {folder}")
