@@ -101,15 +101,7 @@ class Enforcer:
         )
 
     def _last_words(self) -> str:
-        """Its log's end, or where it has none, what its pod waits for."""
-        lines = [line for previous in (False, True) for line in self.log(previous, lines=5).strip().splitlines()]
-        waiting = [
-            status["state"]["waiting"]
-            for pod in self.pods()
-            for status in pod["status"].get("containerStatuses", [])
-            if "waiting" in status["state"]
-        ]
-        return f"its log ends with: {' / '.join(lines) or 'nothing'}; its container waits for: {waiting or 'nothing'}"
+        return self.release.last_words(_selector())
 
     def pods(self) -> list[Manifest]:
         """Its pods as they are stored: one, or none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ DELETED_WITHIN = 180.0
 """Seconds until the controllers are through with a namespace whose pods were on a node that has gone."""
 
 _PHASE = "jsonpath={.status.phase}"
+
+_TOLD = 'jsonpath={range .items[*]}{.count} times: {.message}{"\\n"}{end}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,31 @@ class Release:
         return self.helm("template", self.name, str(self.chart), *flags, values=values)
 
     def helm(self, *words: str, values: Mapping[str, Any] | None = None) -> str:
-        """What helm prints on standard output. Raises LabError with what it says when it fails."""
+        """What helm prints on standard output. Raises LabError with what it says, and its pods say, when it fails."""
         done = self.helm_raw(*words, values=values)
         if done.returncode:
-            raise LabError(f"`helm {' '.join(words)}` failed: {done.stderr.strip() or done.stdout.strip()}")
+            said = done.stderr.strip() or done.stdout.strip()
+            raise LabError(f"`helm {' '.join(words)}` failed: {said}\n{self.last_words()}")
         return done.stdout
+
+    def last_words(self, selector: str = "") -> str:
+        """What can be heard of its pods: a line for each container's state, each warning, and the end of each log."""
+        pods = json.loads(self._kubectl("get", "pods", "-l", selector, "-o", "json").stdout or "{}").get("items", [])
+        return "\n".join(line for pod in pods for line in self._words_of(pod)) or "it has no pods"
+
+    def _words_of(self, pod: Mapping[str, Any]) -> Iterator[str]:
+        name = pod["metadata"]["name"]
+        yield f"{name}: {pod['status'].get('phase')}"
+        for status in pod["status"].get("containerStatuses", []):
+            yield f"{name}: {status['restartCount']} restarts, {status['state']}, before {status.get('lastState')}"
+        warnings = f"involvedObject.name={name},type=Warning"
+        told = self._kubectl("get", "events", f"--field-selector={warnings}", "-o", _TOLD).stdout
+        for previous in ([], ["--previous"]):
+            told += self._kubectl("logs", name, "--all-containers", "--tail=5", *previous).stdout
+        yield from (f"{name}: {line}" for line in told.splitlines() if line.strip())
+
+    def _kubectl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.plane.kubectl_raw(*words, "-n", self.namespace)
 
     def helm_raw(self, *words: str, values: Mapping[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
         """The same with its status and standard error."""

@@ -116,7 +116,6 @@ def busybox_tools(busybox: Path) -> Image:
     return Image(BUSYBOX, {"bin/busybox": busybox.read_bytes()}, links, ("bin", "etc", "proc", "sys", "tmp"), ("sh",))
 
 
-def base_images(tree: Path) -> bytes:
-    """The archive that every node gets, from the busybox of a root tree."""
-    busybox = tree / "bin/busybox"
+def base_images(busybox: Path) -> bytes:
+    """The archive that every node gets, from a static busybox."""
     return archive(pause(busybox.read_bytes()), busybox_tools(busybox))

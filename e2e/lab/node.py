@@ -25,15 +25,13 @@ from e2e.lab.kubelet import Containerd, KubeletVariant, NodeSettings, Runtime, n
 from e2e.lab.rootfs import Emulator, RootImage, emulator, make_filesystem, root_image
 from e2e.lab.shapes import Shape, kernel_arguments, machine_arguments
 from e2e.lab.tools import build
+from e2e.lab.unpacked import image_disk
 
 BOOT_TRIES = 3
 """Emulated CPUs crash or hang in early boot now and then; a guest whose shell does not answer is started again."""
 
 SHELL_WITHIN = 120.0
 """Seconds until the guest's shell answers; measured 7 on two idle cores, 16 on busy ones."""
-
-IMPORTED_WITHIN = 600.0
-"""Seconds until the guest's containerd has its images; measured 10 with both of ours on idle cores, 200 on busy."""
 
 REBOOTED_WITHIN = 180.0
 """Seconds from a guest's shell to its kubelet's word to the API server; measured 10 to 20."""
@@ -66,6 +64,7 @@ class Machine:
     initrd: Path
     disk: Path
     settings: Path
+    images: Path
     sockets: Path
     """Folder of the Unix sockets of the monitor, the agent and the console."""
     accelerator: Accelerator = Accelerator.TCG
@@ -105,13 +104,16 @@ def kernel_command_line(machine: Machine) -> str:
 
 
 def _disks(machine: Machine) -> list[str]:
-    """The root disk, written without care for power cuts, and the settings, which nobody writes."""
-    root = f"if=none,id=root,file={machine.disk},format=qcow2,cache=unsafe"
-    settings = f"if=none,id=settings,file={machine.settings},format=raw,readonly=on"
-    return [
-        *("-drive", root, "-device", "virtio-blk-pci,drive=root"),
-        *("-drive", settings, "-device", "virtio-blk-pci,drive=settings"),
-    ]
+    """The root disk, written without care for power cuts; the settings and the images, which nobody writes."""
+    drives = {
+        "root": f"file={machine.disk},format=qcow2,cache=unsafe",
+        "settings": f"file={machine.settings},format=raw,readonly=on",
+        "images": f"file={machine.images},format=raw,readonly=on",
+    }
+    words = []
+    for name, what in drives.items():
+        words += ["-drive", f"if=none,id={name},{what}", "-device", f"virtio-blk-pci,drive={name}"]
+    return words
 
 
 def _network(number: int) -> list[str]:
@@ -206,6 +208,7 @@ class Node:
             initrd=image.initrd,
             disk=self.folder / "root.qcow2",
             settings=self.folder / "settings.img",
+            images=image_disk(image, self.extra_images, self.plane.run.progress),
             sockets=self.folder,
             accelerator=self.accelerator,
             snapshot=snapshot,
@@ -250,7 +253,7 @@ class Node:
         return done.stdout
 
     def wait_ready(self, timeout: float = 600) -> None:
-        """Wait until the API server calls the node Ready and its images are there."""
+        """Wait until the API server calls the node Ready."""
         path = 'jsonpath={.status.conditions[?(@.type=="Ready")].status}'
         end = time.monotonic() + timeout
         with self.plane.run.progress.phase(f"node {self.name} Ready"):
@@ -260,9 +263,6 @@ class Node:
                 if time.monotonic() > end:
                     raise LabError(self._not_ready(timeout, found))
                 time.sleep(0.3)
-            self.sh(
-                "systemctl start lab-images.service", seconds=IMPORTED_WITHIN
-            )  # joins the import that runs since boot
 
     def _not_ready(self, timeout: float, found: subprocess.CompletedProcess[str]) -> str:
         journal = self.agent("journalctl -q -n 20 -u kubelet -u containerd -o cat | grep -E '^E|level=(error|fatal)'")
@@ -325,7 +325,7 @@ class Node:
         )
 
     def _write_settings(self) -> None:
-        """Settings, certificates, images and the kubelet itself on a disk of the node's own."""
+        """Settings, certificates and the kubelet itself on a disk of the node's own."""
         content = self.folder / "settings"
         shutil.rmtree(content, ignore_errors=True)
         for name, text in node_files(self.settings()).items():
@@ -333,9 +333,6 @@ class Node:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         self._write_certificates(content / "pki")
-        (content / "images").mkdir()
-        for archive in self.extra_images:
-            shutil.copy(archive, content / "images")
         progress = self.plane.run.progress
         shutil.copy(build(self.containerd.kubelet, progress), content / "kubelet")
         (content / "bin").mkdir()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.lab import debian, images
+from e2e.lab import debian
 from e2e.lab.cache import GIB, cache_folder, only_one, require_room
 from e2e.lab.errors import LabError
 from e2e.lab.initrd import initrd
@@ -91,17 +91,29 @@ ROOM = 2 * GIB
 """What building an image takes at most, with the unpacked packages; measured 1.1 GiB."""
 
 
+LIBRARIES = Path("usr/lib/x86_64-linux-gnu")
+LOADER = Path("usr/lib64/ld-linux-x86-64.so.2")
+PROGRAMS = Path("usr/bin")
+
+
+def started_in(tree: Path, program: str) -> list[str]:
+    """The argv that starts a program of a Debian in a folder, by its own dynamic loader and on its own libraries."""
+    return [str(tree / LOADER), "--library-path", str(tree / LIBRARIES), str(tree / PROGRAMS / program)]
+
+
+CONTAINERD = (LOADER, LIBRARIES / "libc.so.6", PROGRAMS / "containerd", PROGRAMS / "ctr")
+"""All that a node's containerd and its client need to run out here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Emulator:
-    """QEMU of the suite, unpacked into a folder and started by its own dynamic loader: it needs no host library."""
+    """QEMU of the suite, unpacked into a folder: it needs no library of this machine."""
 
     tree: Path
 
     def command(self, program: str) -> list[str]:
         """The argv that starts one of its programs."""
-        libraries = self.tree / "usr/lib/x86_64-linux-gnu"
-        loader = self.tree / "usr/lib64/ld-linux-x86-64.so.2"
-        return [str(loader), "--library-path", str(libraries), str(self.tree / "usr/bin" / program)]
+        return started_in(self.tree, program)
 
     def data(self) -> list[str]:
         """Where QEMU finds its firmware."""
@@ -139,6 +151,10 @@ class RootImage:
         """A static busybox, for the host and for images."""
         return self.folder / "busybox"
 
+    def command(self, program: str) -> list[str]:
+        """The argv that starts the node's ``containerd`` or ``ctr`` out here."""
+        return started_in(self.folder / "containerd", program)
+
 
 def key(*parts: object) -> str:
     """The name in the cache of what is made of these parts."""
@@ -152,7 +168,7 @@ def units() -> dict[str, str]:
 
 def scripts() -> dict[str, bytes]:
     """The node's own scripts by name."""
-    return {name: (GUEST / name).read_bytes() for name in ("setup", "agent", "import-images")}
+    return {name: (GUEST / name).read_bytes() for name in ("setup", "agent")}
 
 
 def emulator(progress: Progress) -> Emulator:
@@ -161,7 +177,7 @@ def emulator(progress: Progress) -> Emulator:
     def make(folder: Path) -> None:
         unpack("extract", EMULATOR_PACKAGES, folder)
 
-    return Emulator(_cached("emulator", key(SUITE, EMULATOR_PACKAGES), make, progress))
+    return Emulator(cached("emulator", key(SUITE, EMULATOR_PACKAGES), make, progress))
 
 
 def root_image(progress: Progress, suite: str = SUITE) -> RootImage:
@@ -170,9 +186,9 @@ def root_image(progress: Progress, suite: str = SUITE) -> RootImage:
     def make(folder: Path) -> None:
         _make_image(folder, suite)
 
-    own = [Path(module).read_bytes() for module in (images.__file__, Path(__file__).with_name("initrd.py"))]
-    recipe = key(suite, NODE_PACKAGES, MASKED, DISK, units(), scripts(), own)
-    return RootImage(_cached(f"node-{suite}", recipe, make, progress))
+    own = Path(__file__).with_name("initrd.py").read_bytes()
+    recipe = key(suite, NODE_PACKAGES, MASKED, DISK, units(), scripts(), CONTAINERD, own)
+    return RootImage(cached(f"node-{suite}", recipe, make, progress))
 
 
 def _make_image(folder: Path, suite: str) -> None:
@@ -182,6 +198,9 @@ def _make_image(folder: Path, suite: str) -> None:
     kernel = next((tree / "boot").glob("vmlinuz-*"))
     shutil.copy(kernel, folder / "vmlinuz")
     shutil.copy(tree / "bin/busybox", folder / "busybox")
+    for name in CONTAINERD:
+        (folder / "containerd" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(tree / name, folder / "containerd" / name)
     (folder / "initrd").write_bytes(initrd(tree))
     for boot in (tree / "boot").iterdir():
         boot.unlink()
@@ -198,11 +217,10 @@ def lay_over(tree: Path) -> None:
         (system / name).unlink(missing_ok=True)
         (system / name).symlink_to("/dev/null")
     own = tree / "usr/lib/lab"
-    (own / "images").mkdir(parents=True)
+    own.mkdir(parents=True)
     for name, content in scripts().items():
         (own / name).write_bytes(content)
         (own / name).chmod(0o755)
-    (own / "images" / "base.tar").write_bytes(images.base_images(tree))
     (tree / "etc/resolv.conf").write_text("", encoding="utf-8")  # there is no name server
     (tree / "etc/machine-id").unlink(missing_ok=True)  # each node's comes with its kernel command line
     (tree / "etc/machine-id").touch()
@@ -244,7 +262,7 @@ def _run(argv: list[str], complaint: str) -> None:
         )
 
 
-def _cached(what: str, name: str, make: Callable[[Path], None], progress: Progress) -> Path:
+def cached(what: str, name: str, make: Callable[[Path], None], progress: Progress) -> Path:
     """The folder of that name in the cache; made in a folder beside it and moved when it is whole."""
     shelf = cache_folder() / "nodes"
     ready = shelf / f"{what}-{name}"
@@ -259,7 +277,7 @@ def _cached(what: str, name: str, make: Callable[[Path], None], progress: Progre
         unfinished = shelf / f".{what}-{name}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
-        with progress.phase(f"built the image {what} from Debian's packages"):
+        with progress.phase(f"built the image {what}"):
             make(unfinished)
         unfinished.rename(ready)
     return ready

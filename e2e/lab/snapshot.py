@@ -26,6 +26,7 @@ from e2e.lab.progress import Progress
 from e2e.lab.rootfs import emulator, key, root_image
 from e2e.lab.shapes import Shape
 from e2e.lab.tools import CONTROL_PLANE, build
+from e2e.lab.unpacked import image_disk
 
 NAME = "ready"
 """Of the snapshot inside the disk."""
@@ -49,7 +50,9 @@ class Snapshot:
     @classmethod
     def of(cls, shape: Shape, variant: KubeletVariant, runtime: Runtime, progress: Progress) -> Snapshot:
         """Where the snapshot of such a node is."""
-        made = [str(root_image(progress).disk), emulator(progress).tree.name]  # the disk names this path
+        image = root_image(progress)
+        images = image_disk(image, (), progress).parent.name
+        made = [str(image.disk), images, emulator(progress).tree.name]  # the disk names the image's path
         tools = [build(name, progress).parent.name for name in (*CONTROL_PLANE, "kubelet")]
         code = [Path(str(module.__file__)).read_bytes() for module in (controlplane, kubelet, netns, node, pki)]
         return cls(

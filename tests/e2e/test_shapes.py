@@ -27,7 +27,8 @@ def after(arguments: list[str], option: str) -> list[str]:
 def machine(of: Shape, **changed: object) -> Machine:
     """A machine of that shape in a folder called /run."""
     run = Path("/run")
-    fields: dict[str, object] = {"kernel": run / "k", "initrd": run / "i", "disk": run / "d", "settings": run / "s"}
+    fields: dict[str, object] = {"kernel": run / "k", "initrd": run / "i", "disk": run / "d"}
+    fields |= {"settings": run / "s", "images": run / "m"}
     return Machine(shape=of, number=2, name="n", sockets=run, **{**fields, **changed})  # type: ignore[arg-type]
 
 
@@ -129,6 +130,9 @@ def test_a_booting_machine_is_emulated_in_software_with_a_network_and_consoles_o
         "tap,model=virtio-net-pci,mac=52:54:00:00:00:02,ifname=node2,script=no,downscript=no"
     ]
     assert after(arguments, "-qmp") == ["unix:/run/monitor.sock,server=on,wait=off"]
+    settings, images = after(arguments, "-drive")[1:]  # the guest calls them vdb and vdc, and writes to neither
+    assert settings == "if=none,id=settings,file=/run/s,format=raw,readonly=on"
+    assert images == "if=none,id=images,file=/run/m,format=raw,readonly=on"
     assert "systemd.unit=lab.target" in after(arguments, "-append")[0].split()
     assert "-loadvm" not in arguments
 
