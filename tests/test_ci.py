@@ -92,7 +92,7 @@ def test_somebody_elses_venv_is_left_alone(checkout: Path) -> None:
 
 
 NO_OPTION = "armistice: --quick is not an option of .ci/{}; "
-MINUTES = "armistice: .ci/test --within takes whole minutes, as in --within 75.\n"
+MINUTES = "armistice: .ci/test --within takes whole minutes, as in --within 68.\n"
 
 WRONG = {
     "venv": ("venv", ["--quick"], f"{NO_OPTION.format('venv')}the only one is --tests.\n"),

@@ -48,8 +48,8 @@ pytestmark = pytest.mark.slow
 MUTATE, VALIDATE = 10, 20
 """Seconds that the API server waits for either: an emulated webhook answers late where others use the cores, too."""
 
-PATIENCE = "8m"
-"""Until helm gives up; measured below 2 minutes."""
+PATIENCE = "12m"
+"""Until helm gives up; measured 42 s on idle cores, 290 where eight busy loops had their share of them."""
 
 VALUES: dict[str, Any] = {
     "image": {"registry": "localhost", "pullPolicy": "Never"},
