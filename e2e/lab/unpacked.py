@@ -64,7 +64,7 @@ def image_disk(image: RootImage, archives: Sequence[Path], progress: Progress) -
     name = key(image.folder.name, base, [archive.name for archive in archives], SIZE, recipe)
     ready = cached("images", name, make, progress)
     os.utime(ready)
-    for other in ready.parent.glob("images-*"):
+    for other in ready.parent.glob("*images-*"):  # what a build left that failed, too
         if time.time() - other.stat().st_mtime > KEPT:
             shutil.rmtree(other, ignore_errors=True)
     return ready / "images.img"
