@@ -60,8 +60,7 @@ def image_disk(image: RootImage, archives: Sequence[Path], progress: Progress) -
         for left in (root, content):
             shutil.rmtree(left)
 
-    recipe = configuration(Path("root"), Path("work"))
-    name = key(image.folder.name, base, [archive.name for archive in archives], SIZE, recipe)
+    name = key(image.folder.name, base, [archive.name for archive in archives], Path(__file__).read_bytes())
     ready = cached("images", name, make, progress)
     os.utime(ready)
     for other in ready.parent.glob("*images-*"):  # what a build left that failed, too
