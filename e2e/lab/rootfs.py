@@ -273,11 +273,11 @@ def cached(what: str, name: str, make: Callable[[Path], None], progress: Progres
         if ready.exists():
             return ready
         debian.require(("mmdebstrap", "mke2fs"))
-        require_room(shelf, ROOM, f"building the lab's image {what}")
+        require_room(shelf, ROOM, f"building {what} for the lab")
         unfinished = shelf / f".{what}-{name}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
-        with progress.phase(f"built the image {what}"):
+        with progress.phase(f"built {what}"):
             make(unfinished)
         unfinished.rename(ready)
     return ready

@@ -33,8 +33,8 @@ KEPT = 24 * 3600.0
 """Seconds for which a disk stays that no node was given: our own images change with each line of ours. A snapshot,
 which needs its disk, is not used for longer (`snapshot.AGE`)."""
 
-LAYERS = "io.containerd.snapshotter.v1.overlayfs/snapshots"
-RECORDS = ("io.containerd.content.v1.content", "io.containerd.metadata.v1.bolt", Path(LAYERS).parent.name)
+SNAPSHOTTER = "io.containerd.snapshotter.v1.overlayfs"
+RECORDS = ("io.containerd.content.v1.content", "io.containerd.metadata.v1.bolt", SNAPSHOTTER)
 
 DISABLED = (
     "io.containerd.cri.v1.images",
@@ -48,11 +48,10 @@ DISABLED = (
 
 def image_disk(image: RootImage, archives: Sequence[Path], progress: Progress) -> Path:
     """A disk with pause, busybox and what these OCI archives hold, from the cache or made now (ten seconds)."""
-    base = images.base_images(image.busybox)
 
     def make(folder: Path) -> None:
         first, root, content = (folder / name for name in ("base.tar", "root", "content"))
-        first.write_bytes(base)
+        first.write_bytes(images.base_images(image.busybox))
         _unpack(image, (first, *archives), root)
         _lay_out(root, content)
         make_filesystem(folder / "images.img", content, SIZE)
@@ -60,7 +59,8 @@ def image_disk(image: RootImage, archives: Sequence[Path], progress: Progress) -
         for left in (root, content):
             shutil.rmtree(left)
 
-    name = key(image.folder.name, base, [archive.name for archive in archives], Path(__file__).read_bytes())
+    code = [Path(module).read_bytes() for module in (images.__file__, __file__)]
+    name = key(image.folder.name, [archive.name for archive in archives], code)
     ready = cached("images", name, make, progress)
     os.utime(ready)
     for other in ready.parent.glob("*images-*"):  # what a build left that failed, too
@@ -116,6 +116,6 @@ def _containerd(image: RootImage, root: Path) -> Iterator[Path]:
 def _lay_out(root: Path, content: Path) -> None:
     """What the guest copies to one folder, what it mounts to another."""
     (content / "records").mkdir(parents=True)
-    (root / LAYERS).rename(content / "layers")
+    (root / SNAPSHOTTER / "snapshots").rename(content / "layers")
     for name in RECORDS:
-        shutil.move(root / name, content / "records" / name)
+        (root / name).rename(content / "records" / name)
