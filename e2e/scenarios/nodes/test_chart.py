@@ -161,6 +161,21 @@ def label(namespace: Namespace, *labels: str) -> str:
     return namespace.plane.kubectl_raw("label", "namespace", namespace.name, *labels).stderr
 
 
+def enforce(namespace: Namespace) -> None:
+    """Label it, and wait until that counts."""
+    label(namespace, f"{ENFORCE}={SINGLE}")
+    until(lambda: intent_of(namespace, alone("probe", 1)), COUNTS_WITHIN, "the label has no effect")
+
+
+def intent_of(namespace: Namespace, asked: dict[str, Any]) -> str:
+    """What admission would write; empty for nothing."""
+    done = namespace.plane.kubectl_raw(
+        "create", "--dry-run=server", "-n", namespace.name, "-o", "json", "-f", "-", input=json.dumps(asked)
+    )
+    found = json.loads(done.stdout)["metadata"].get("annotations", {}) if done.returncode == 0 else {}
+    return str(found.get(ANNOTATION, ""))
+
+
 def test_installed_it_is_ready_and_finds_itself_well(day: Day) -> None:
     pods = json.loads(day.plane.kubectl("get", "pods", "-n", NAMESPACE, "-o", "json"))["items"]
     assert len(pods) == 3, "two of the webhook and the node's enforcer"
@@ -198,17 +213,9 @@ def test_nothing_changes_until_a_namespace_is_labelled(day: Day, fresh: Namespac
 
 def test_app_and_sidecar_of_a_labelled_namespace_are_bound(day: Day, fresh: Namespace) -> None:
     label(fresh, f"{ENFORCE}={SINGLE}")
-    until(lambda: has_intent(fresh, bubble("probe", 1)), COUNTS_WITHIN, "the label has no effect")
+    until(lambda: intent_of(fresh, bubble("probe", 1)), COUNTS_WITHIN, "the label has no effect")
     assert_bubble_bound(day.armed, fresh, day.armed.cluster.runs(fresh, bubble("one", 2)), 2)
     day.assert_kept()
-
-
-def has_intent(namespace: Namespace, asked: dict[str, Any]) -> bool:
-    """Whether admission would write one."""
-    done = namespace.plane.kubectl_raw(
-        "create", "--dry-run=server", "-n", namespace.name, "-o", "json", "-f", "-", input=json.dumps(asked)
-    )
-    return ANNOTATION in done.stdout
 
 
 def test_a_sidecar_that_is_injected_afterwards_is_weighed_too(day: Day, fresh: Namespace) -> None:
@@ -235,18 +242,8 @@ def test_a_sidecar_that_is_injected_afterwards_is_weighed_too(day: Day, fresh: N
         heavy.stop()
 
 
-def intent_of(namespace: Namespace, asked: dict[str, Any]) -> str:
-    """What admission would write; empty for nothing."""
-    done = namespace.plane.kubectl_raw(
-        "create", "--dry-run=server", "-n", namespace.name, "-o", "json", "-f", "-", input=json.dumps(asked)
-    )
-    found = json.loads(done.stdout)["metadata"].get("annotations", {}) if done.returncode == 0 else {}
-    return str(found.get(ANNOTATION, ""))
-
-
 def test_cores_are_not_had_by_typing_an_annotation(day: Day, fresh: Namespace) -> None:
-    label(fresh, f"{ENFORCE}={SINGLE}")
-    until(lambda: has_intent(fresh, alone("probe", 1)), COUNTS_WITHIN, "the label has no effect")
+    enforce(fresh)
     forged = alone("forged", 1)
     taken = day.example.get("pod", "fits")["metadata"]["annotations"][ANNOTATION]
     forged["metadata"]["annotations"] = {ANNOTATION: taken}  # a real one, of another pod, for two CPUs
@@ -260,8 +257,7 @@ def test_cores_are_not_had_by_typing_an_annotation(day: Day, fresh: Namespace) -
 
 
 def test_the_enforcer_is_killed_and_comes_back_and_nothing_moves(day: Day, fresh: Namespace) -> None:
-    label(fresh, f"{ENFORCE}={SINGLE}")
-    until(lambda: has_intent(fresh, alone("probe", 1)), COUNTS_WITHIN, "the label has no effect")
+    enforce(fresh)
     before = day.armed.enforcer.pid()
     day.armed.enforcer.kill()
     day.assert_kept()
@@ -276,8 +272,7 @@ def test_the_enforcer_is_killed_and_comes_back_and_nothing_moves(day: Day, fresh
 def test_the_network_to_the_webhook_swallows_everything_and_only_pods_that_are_to_be_judged_wait_for_it(
     day: Day, fresh: Namespace
 ) -> None:
-    label(fresh, f"{ENFORCE}={SINGLE}")
-    until(lambda: has_intent(fresh, alone("probe", 1)), COUNTS_WITHIN, "the label has no effect")
+    enforce(fresh)
     day.armed.cluster.runs(fresh, alone("bound", 2))
     own, plain = exclusive_cpus(day.armed, fresh, "bound", 2), Namespace.make(day.plane)
     with swallowed(day):
@@ -291,7 +286,7 @@ def test_the_network_to_the_webhook_swallows_everything_and_only_pods_that_are_t
         assert plain.create_dry(alone("probe", 1)).stderr == ""
         assert time.monotonic() - began <= SPENT
         assert exclusive_cpus(day.armed, fresh, "bound", 2) == own
-    until(lambda: has_intent(fresh, alone("probe", 1)), HEALED_WITHIN, "the webhook is not asked again")
+    until(lambda: intent_of(fresh, alone("probe", 1)), HEALED_WITHIN, "the webhook is not asked again")
     plain.drop()
 
 
@@ -319,8 +314,7 @@ def replicas(day: Day) -> list[dict[str, Any]]:
 @pytest.mark.fault("clock-stepped")
 def test_the_nodes_clock_is_set_far_ahead_and_back_and_behind_and_no_pod_is_refused(day: Day, fresh: Namespace) -> None:
     """Every certificate of the webhook has ended, or has yet to begin, by the clock of the machine that it is on."""
-    label(fresh, f"{ENFORCE}={SINGLE}")
-    until(lambda: has_intent(fresh, alone("probe", 1)), COUNTS_WITHIN, "the label has no effect")
+    enforce(fresh)
     day.armed.cluster.runs(fresh, alone("before", 2))
     own = exclusive_cpus(day.armed, fresh, "before", 2)
     with asked_all_the_while(fresh) as refused:
